@@ -1,0 +1,161 @@
+package message
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"time"
+)
+
+// Forever is a method timeout that never ends: the method may run as long as the node.
+const Forever time.Duration = -1
+
+// Message is one thing to be done on one node. It is complete: whatever its author
+// left out was filled in from the defaults of the accepting node before acceptance.
+type Message struct {
+	// ID, From and Accepted are given by the node that accepts the message.
+	ID       ID
+	From     Node
+	Accepted time.Time
+
+	To     Node
+	Method Method
+	// Data are the arguments of the method, as text.
+	Data []string
+	// Body is what a method produced, byte for byte: the payload of a reply.
+	Body []byte
+
+	// ReplyMethod runs on the sending node with what the method produced.
+	ReplyMethod     Method
+	ReplyMethodArgs []string
+
+	// ACKTimeout is how long one attempt waits for its ACK; 0 means that no ACK is
+	// wanted. Retries is the number of attempts, 0 means without end. RetryWait is
+	// added between a missed ACK and the next attempt.
+	ACKTimeout time.Duration
+	Retries    int
+	RetryWait  time.Duration
+	// ReplyACKTimeout and ReplyRetries are the same for the reply.
+	ReplyACKTimeout time.Duration
+	ReplyRetries    int
+
+	// MethodTimeout bounds the run of the method; [Forever] means no bound.
+	// MethodRetries is how often a run that failed or was interrupted is repeated.
+	MethodTimeout      time.Duration
+	ReplyMethodTimeout time.Duration
+	MethodRetries      int
+
+	// TTL is the time after acceptance from which on the message is not run any
+	// more; 0 means that it never expires.
+	TTL time.Duration
+
+	// Directory and FileName say where a reply or text is stored, below the data
+	// folder of the node that stores it.
+	Directory string
+	FileName  string
+
+	// Operation is what REQOpCommand does, nil for other methods.
+	Operation *Operation
+	// Schedule repeats the message, nil for once.
+	Schedule *Schedule
+
+	// Headers travel with the message and come back in its reply.
+	Headers map[string]string
+
+	// InReplyTo, RequestMethod and Result are set in replies only: what is answered,
+	// and how the run of its method ended. A reply in several parts carries the Result
+	// in its last part; Part counts from 0.
+	InReplyTo     ID
+	RequestMethod Method
+	Part          uint32
+	Result        *Result
+}
+
+// Operation is an operator's command to a node itself.
+type Operation struct {
+	Cmd string
+	Arg OperationArg
+}
+
+// OperationArg are the arguments of an [Operation]; which of them count depends on its Cmd.
+type OperationArg struct {
+	Method        Method
+	Kind          string
+	ReceivingNode Node
+	ID            int
+	AllowedNodes  []Node
+}
+
+// Schedule repeats a message every Every, for For in all.
+type Schedule struct {
+	Every time.Duration
+	For   time.Duration
+}
+
+// IsReply reports whether m answers another message.
+func (m *Message) IsReply() bool { return !m.InReplyTo.IsZero() }
+
+// Last reports whether m is the last part of a reply, or no reply at all.
+func (m *Message) Last() bool { return !m.IsReply() || m.Result != nil }
+
+// WantsReply reports whether running m makes a reply.
+func (m *Message) WantsReply() bool { return m.ReplyMethod != "" && m.ReplyMethod != MethodNone }
+
+// Expired reports whether m is past its time to live at now.
+func (m *Message) Expired(now time.Time) bool {
+	return m.TTL > 0 && now.Sub(m.Accepted) > m.TTL
+}
+
+// File returns the relative, slash-separated path below the data folder at which a text
+// or reply is stored: <directory>/<node that sent it>/<file name>. An absolute directory
+// is taken as below the data folder. The error wraps [ErrInvalid] when the path would
+// leave it.
+func (m *Message) File() (string, error) {
+	name := m.FileName
+	if name == "" {
+		method := m.Method
+		if m.IsReply() {
+			method = m.RequestMethod
+		}
+		name = string(method) + ".log"
+	}
+	if err := CheckDirectory(m.Directory); err != nil {
+		return "", err
+	}
+	if err := CheckFileName(name); err != nil {
+		return "", err
+	}
+	if err := m.From.Check(); err != nil {
+		return "", err
+	}
+	return path.Join(strings.TrimLeft(m.Directory, "/"), string(m.From), name), nil
+}
+
+// CheckDirectory says whether a directory given in a message stays below the data folder.
+func CheckDirectory(dir string) error {
+	if strings.ContainsRune(dir, 0) {
+		return fmt.Errorf("%w directory %s: it holds a NUL byte", ErrInvalid, Quote(dir))
+	}
+	depth := 0
+	for part := range strings.SplitSeq(strings.ReplaceAll(dir, `\`, "/"), "/") {
+		switch part {
+		case "", ".":
+		case "..":
+			depth--
+		default:
+			depth++
+		}
+		if depth < 0 {
+			return fmt.Errorf("%w directory %s: it leaves the data folder", ErrInvalid, Quote(dir))
+		}
+	}
+	return nil
+}
+
+// CheckFileName says whether a file name given in a message is one name and not a path.
+func CheckFileName(name string) error {
+	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\\\x00") {
+		return fmt.Errorf(`%w fileName %s: want a plain name; folders go into "directory"`, ErrInvalid, Quote(name))
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+
+	"steward/message"
+)
+
+// Crash says what it means for a method when its node dies in the middle of it.
+type Crash uint8
+
+const (
+	// Repeat: it is harmless to run it again, so it is.
+	Repeat Crash = iota + 1
+	// Once: it is never run again unasked. The start is on disk before the method
+	// begins; after a crash the sender learns "interrupted", unless methodRetries allows
+	// another run.
+	Once
+	// Exact: a half-done run can be taken back, and is, before it is run again. Such a
+	// method has RunAll, Mark and Undo in place of Run.
+	Exact
+)
+
+// Access says who may use a method when the configuration does not say.
+type Access uint8
+
+const (
+	AccessCentral Access = iota + 1 // the central node only
+	AccessAll                       // every node
+)
+
+// Spec describes a method: everything that subscribers, configuration, documents and
+// checks have to know about it.
+type Spec struct {
+	Name    message.Method
+	Summary string // what it does, in a line
+	Args    string // what data holds, for example "COMMAND [ARG ...]"; empty for nothing
+	MinArgs int    // the fewest elements of data that make sense
+	Kind    message.Kind
+	Access  Access
+	// Ordered methods run one at a time per sender; others many at a time.
+	Ordered bool
+	Crash   Crash
+	// Reply is the reply method when the message names none; REQNone for a method that
+	// makes no reply.
+	Reply message.Method
+
+	// Run carries out one call (Crash is Repeat or Once).
+	Run func(ctx context.Context, c *Call) (Outcome, error)
+
+	// RunAll carries out calls in order and returns one error each, in the same order
+	// (Crash is Exact). What it did is on disk when it returns. Mark is called before and
+	// returns what Undo needs to take back a RunAll of the same calls that a crash cut off
+	// at any point. Undo may be called for calls of which nothing was run, and twice.
+	RunAll func(ctx context.Context, calls []*Call) []error
+	Mark   func(calls []*Call) ([]byte, error)
+	Undo   func(env *Env, mark []byte) error
+}
+
+// Env is what a node lends to its methods.
+type Env struct {
+	Self    message.Node
+	Central message.Node
+	// Files is the data folder; nothing outside of it can be opened through it.
+	Files *os.Root
+	// Stdout and Stderr are where REQToConsole prints. Safe for concurrent use.
+	Stdout, Stderr io.Writer
+}
+
+// Call is one run of a method: all that its handler may use.
+type Call struct {
+	*Env
+	Message *message.Message
+	Attempt int // counts from 1
+	Log     *slog.Logger
+	// Emit makes body the next part of the reply, before the method has ended. It returns
+	// when the part is on disk. It is nil in a RunAll.
+	Emit func(ctx context.Context, body []byte) error
+}
+
+// Outcome is what a run produced besides its error.
+type Outcome struct {
+	// Body is the reply's payload, or its last part.
+	Body []byte
+	// Exit, Signal, Stderr and StderrSize are as in message.Result. Set Exit to -1 when
+	// no command ran.
+	Exit       int
+	Signal     string
+	Stderr     []byte
+	StderrSize int64
+}
+
+// ErrTryLater is wrapped by the error of a handler that could not do its work for a reason
+// that passes (a full disk, say). The call stays in the inbox and is run again after a
+// while, and the calls behind it wait.
+var ErrTryLater = errors.New("will be tried again")
+
+// MaxPart bounds one part of a reply, in bytes. A larger body has to be emitted in parts.
+const MaxPart = 256 << 10
