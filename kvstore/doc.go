@@ -1,0 +1,13 @@
+// Package kvstore is the bbolt file of a node: the ring buffer of messages that wait for
+// their receivers, the inbox of messages that wait for their method, the positions of all
+// streams, the dead letters, and the history of every message.
+//
+// One goroutine writes. What callers hand in while a commit is being synced shares the
+// next commit, so a busy store pays one sync for many operations and an idle one pays no
+// delay. Every write method returns after its commit is on disk, or with an error that
+// means that nothing of it was done. The sync is never switched off.
+//
+// The package knows messages and bytes; it delivers nothing, logs nothing and retries
+// nothing. All methods of a [Store] may be called by many goroutines at once. [Open]
+// acquires the file, [Store.Close] finishes the commits under way and gives it back.
+package kvstore

@@ -1,0 +1,276 @@
+package kvstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"go.etcd.io/bbolt"
+
+	"steward/message"
+	"steward/message/wire"
+)
+
+// Life is what is known of one message at one node: of a message accepted here its way to
+// the receiver and the result, of a message received here its run.
+type Life struct {
+	ID       message.ID
+	Peer     message.Node // the receiver of a message accepted here, the sender of one received
+	Method   message.Method
+	State    message.State
+	Code     message.Code
+	Text     string
+	Seq      uint64
+	Attempts int // to deliver it, or to run it
+	// WantsReply: the life ends with the reply and not with the ACK.
+	WantsReply                bool
+	Delivered, Started, Ended time.Time
+}
+
+// lifeRecord is a Life on disk, behind the record version and one byte for the state, so
+// that trimming need not decode it.
+type lifeRecord struct {
+	_         struct{} `cbor:",toarray"`
+	Peer      string
+	Method    string
+	Code      string
+	Text      string
+	Seq       uint64
+	Attempts  int
+	Reply     bool
+	Delivered int64 // milliseconds since 1970, 0 = unset; so are the next two
+	Started   int64
+	Ended     int64
+}
+
+var states = []message.State{1: message.StateAccepted, message.StateDelivered, message.StateReceived,
+	message.StateDone, message.StateFailed, message.StateExpired, message.StateRemoved}
+
+func stateByte(s message.State) byte {
+	for i, v := range states {
+		if i > 0 && v == s {
+			return byte(i)
+		}
+	}
+	return 0
+}
+
+func encodeLife(l *Life) ([]byte, error) {
+	b, err := cbor.Marshal(lifeRecord{Peer: string(l.Peer), Method: string(l.Method), Code: string(l.Code),
+		Text: text(l.Text), Seq: l.Seq, Attempts: l.Attempts, Reply: l.WantsReply,
+		Delivered: unixMilli(l.Delivered), Started: unixMilli(l.Started), Ended: unixMilli(l.Ended)})
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{recordVersion, stateByte(l.State)}, b...), nil
+}
+
+func decodeLife(id message.ID, b []byte) (Life, error) {
+	if len(b) < 2 || b[0] != recordVersion || int(b[1]) >= len(states) || b[1] == 0 {
+		return Life{}, errRecord
+	}
+	var r lifeRecord
+	if err := cbor.Unmarshal(b[2:], &r); err != nil {
+		return Life{}, err
+	}
+	return Life{ID: id, Peer: message.Node(r.Peer), Method: message.Method(r.Method), State: states[b[1]],
+		Code: message.Code(r.Code), Text: r.Text, Seq: r.Seq, Attempts: r.Attempts, WantsReply: r.Reply,
+		Delivered: fromMilli(r.Delivered), Started: fromMilli(r.Started), Ended: fromMilli(r.Ended)}, nil
+}
+
+// text bounds what the history keeps of a reason and makes it fit for CBOR.
+func text(s string) string {
+	const most = 1 << 10
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return string(bytes.ToValidUTF8([]byte(s), []byte("�")))
+}
+
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMilli(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}
+
+func (t *tx) putLife(bucket []byte, id message.ID, l *Life) error {
+	v, err := encodeLife(l)
+	if err != nil {
+		return err
+	}
+	b := t.btx.Bucket(bucket)
+	b.FillPercent = 0.9 // ids grow with time
+	if b.Get(id[:]) == nil {
+		*t.s.sizes.lives(bucket)++
+	}
+	return b.Put(id[:], v)
+}
+
+func (z *sizes) lives(bucket []byte) *uint64 {
+	if bytes.Equal(bucket, bucketSent) {
+		return &z.Sent
+	}
+	return &z.Received
+}
+
+func (t *tx) life(bucket []byte, id message.ID) (Life, error) {
+	v := t.btx.Bucket(bucket).Get(id[:])
+	if v == nil {
+		return Life{}, ErrNotFound
+	}
+	return decodeLife(id, v)
+}
+
+// answered ends the life of a request with the result that its reply brought. The result
+// is the truth even about a message that had been given up: its ACKs were lost, it was not.
+func (t *tx) answered(request message.ID, r *message.Result) error {
+	l, err := t.life(bucketSent, request)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.State, l.Code, l.Text = message.EndOf(r.Code), r.Code, r.Text
+	l.Started, l.Ended = r.Started, time.Now()
+	if err := t.putLife(bucketSent, request, &l); err != nil {
+		return err
+	}
+	dead := t.btx.Bucket(bucketDead)
+	if dead.Get(request[:]) == nil {
+		return nil
+	}
+	t.s.sizes.Dead--
+	return dead.Delete(request[:])
+}
+
+// trimStep bounds the work of trimming in one commit.
+const trimStep = 2048
+
+// trim drops the oldest ended lives over the bound. Lives that have not ended stay.
+func (t *tx) trim(bucket []byte) error {
+	n := t.s.sizes.lives(bucket)
+	if *n <= uint64(t.s.opts.History) {
+		return nil
+	}
+	over := *n - uint64(t.s.opts.History)
+	b := t.btx.Bucket(bucket)
+	c := b.Cursor()
+	var old [][]byte
+	k, v := c.Seek(t.s.trimmed[string(bucket)])
+	for steps := 0; k != nil && steps < trimStep && uint64(len(old)) < over; steps++ {
+		if len(v) < 2 || (v[1] > 0 && int(v[1]) < len(states) && states[v[1]].Final()) {
+			old = append(old, bytes.Clone(k))
+		}
+		k, v = c.Next()
+	}
+	t.s.trimmed[string(bucket)] = bytes.Clone(k) // nil begins at the front again
+	for _, k := range old {
+		if err := b.Delete(k); err != nil {
+			return err
+		}
+		*n--
+	}
+	return nil
+}
+
+// Sent returns the life of a message that was accepted here, or [ErrNotFound].
+func (s *Store) Sent(id message.ID) (Life, error) { return s.lookup(bucketSent, id) }
+
+// Received returns the life of a message that came from a stream, or [ErrNotFound].
+func (s *Store) Received(id message.ID) (Life, error) { return s.lookup(bucketReceived, id) }
+
+func (s *Store) lookup(bucket []byte, id message.ID) (Life, error) {
+	var l Life
+	err := s.view(func(tx *bbolt.Tx) error {
+		v := tx.Bucket(bucket).Get(id[:])
+		if v == nil {
+			return ErrNotFound
+		}
+		var err error
+		l, err = decodeLife(id, v)
+		return err
+	})
+	return l, err
+}
+
+// Note writes the end of a message that never was on the ring buffer: one that was sent
+// without an ACK.
+func (s *Store) Note(m *message.Message, code message.Code, why string) error {
+	life := Life{Peer: m.To, Method: m.Method, State: message.EndOf(code), Code: code, Text: why, Attempts: 1, Ended: time.Now()}
+	return s.do(func(t *tx) error { return t.putLife(bucketSent, m.ID, &life) })
+}
+
+// deadRecord is a dead letter.
+type deadRecord struct {
+	Peer     string `cbor:"1,keyasint"`
+	Method   string `cbor:"2,keyasint"`
+	Message  []byte `cbor:"3,keyasint"`
+	Code     string `cbor:"4,keyasint"`
+	Text     string `cbor:"5,keyasint,omitempty"`
+	At       int64  `cbor:"6,keyasint"` // milliseconds since 1970
+	Attempts int    `cbor:"7,keyasint,omitempty"`
+}
+
+// maxDead bounds the dead letters; the oldest go first.
+const maxDead = 100_000
+
+func (t *tx) bury(id message.ID, letter *deadRecord) error {
+	letter.Text = text(letter.Text)
+	v, err := marshal(letter)
+	if err != nil {
+		return err
+	}
+	b := t.btx.Bucket(bucketDead)
+	if err := b.Put(id[:], v); err != nil {
+		return err
+	}
+	if t.s.sizes.Dead++; t.s.sizes.Dead <= maxDead {
+		return nil
+	}
+	oldest, _ := b.Cursor().First()
+	t.s.sizes.Dead--
+	return b.Delete(bytes.Clone(oldest))
+}
+
+// DeadLetter is a message that was given up, with the reason.
+type DeadLetter struct {
+	Message  *message.Message
+	Code     message.Code
+	Text     string
+	At       time.Time
+	Attempts int
+}
+
+// DeadLetters calls fn for each dead letter, oldest first, until fn returns false. fn must
+// not call the store.
+func (s *Store) DeadLetters(fn func(DeadLetter) bool) error {
+	return s.view(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketDead).Cursor()
+		for k, v := c.First(); k != nil; k, v = c.Next() {
+			var r deadRecord
+			if err := unmarshal(v, &r); err != nil {
+				return fmt.Errorf("dead letter: %w", err)
+			}
+			m, err := wire.DecodeMessage(r.Message)
+			if err != nil {
+				return fmt.Errorf("dead letter: %w", err)
+			}
+			m.From, m.To, m.Method = s.opts.Self, message.Node(r.Peer), message.Method(r.Method)
+			if !fn(DeadLetter{Message: m, Code: message.Code(r.Code), Text: r.Text, At: time.UnixMilli(r.At), Attempts: r.Attempts}) {
+				return nil
+			}
+		}
+		return nil
+	})
+}

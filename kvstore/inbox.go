@@ -1,0 +1,364 @@
+package kvstore
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"steward/message"
+)
+
+// Arrival is one frame as it goes into the inbox: the fields of wire.Frame with its
+// messages checked.
+type Arrival struct {
+	Stream           Stream // the peer is the sender
+	Epoch            uint64
+	Base, First, End uint64
+	Items            []Item
+	// Begin, when not nil, marks the first message that is stored (or all, when Begin.All)
+	// as begun in the same commit. It counts only if the lane was empty.
+	Begin *Begin
+}
+
+// Item is one message of an [Arrival].
+type Item struct {
+	Seq      uint64
+	ID       message.ID
+	Accepted time.Time // see Waiting
+	Message  []byte    // as wire.EncodeMessage wrote it
+	// Refuse, when not empty, takes the message off the stream without accepting it.
+	Refuse message.Code
+	Text   string
+}
+
+// Begin is the mark of a run that is about to start.
+type Begin struct {
+	All  bool
+	Undo []byte // see Mark
+}
+
+// Taken is what became of an [Arrival].
+type Taken struct {
+	Next      uint64 // everything of the stream below it has been settled here
+	Gap, Busy bool   // see wire.Ack
+	Stored    int    // how many messages are new in the inbox
+	Refused   []Refused
+	// Begun is the arrival number that was marked as begun, 0 for none.
+	Begun uint64
+}
+
+// Refused is a message that was taken off a stream without being accepted.
+type Refused struct {
+	_    struct{} `cbor:",toarray"`
+	Seq  uint64
+	Code string
+	Text string
+}
+
+// posRecord is how far an incoming stream has come in one epoch.
+type posRecord struct {
+	Next    uint64    `cbor:"1,keyasint"`
+	Touched int64     `cbor:"2,keyasint"`           // milliseconds since 1970
+	Refused []Refused `cbor:"3,keyasint,omitempty"` // from the sender's base on
+}
+
+// maxEpochs is how many epochs of a stream are remembered. Frames of an older one can
+// still be on their way when the sender begins anew.
+const maxEpochs = 8
+
+// maxRefused bounds the refusals remembered per stream. A sender has at most a window of
+// messages between its base and the end of a frame.
+const maxRefused = 8192
+
+// Take puts frames into the inbox, in order, and returns what became of each once that is
+// on disk: from then on they can be acknowledged.
+func (s *Store) Take(arrivals []Arrival) ([]Taken, error) {
+	taken := make([]Taken, len(arrivals))
+	err := s.do(func(t *tx) error {
+		for i := range arrivals {
+			var err error
+			if taken[i], err = t.take(&arrivals[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return taken, err
+}
+
+func (t *tx) take(a *Arrival) (Taken, error) {
+	key := a.Stream.key()
+	pos, err := t.position(key, a.Epoch, a.Base)
+	if err != nil {
+		return Taken{}, err
+	}
+	if a.Base > pos.Next {
+		pos.Next = a.Base // the sender gave some up
+	}
+	for len(pos.Refused) > 0 && pos.Refused[0].Seq < a.Base {
+		pos.Refused = pos.Refused[1:] // the sender knows
+	}
+	var out Taken
+	if a.First > pos.Next {
+		out.Gap = true
+	} else if a.End > pos.Next {
+		if err := t.store(key, a, pos, &out); err != nil {
+			return Taken{}, err
+		}
+	}
+	out.Next = pos.Next
+	out.Refused = slices.Clone(pos.Refused)
+	pos.Touched = time.Now().UnixMilli()
+	v, err := marshal(pos)
+	if err != nil {
+		return Taken{}, err
+	}
+	return out, t.btx.Bucket(bucketPos).Put(posKey(key, a.Epoch), v)
+}
+
+// store puts the messages of a from pos on into the lane.
+func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
+	l, err := t.lane(key)
+	if err != nil {
+		return err
+	}
+	wasEmpty := l.Count == 0
+	var first, last uint64
+	next := a.End
+	for i := range a.Items {
+		it := &a.Items[i]
+		if it.Seq < pos.Next {
+			continue
+		}
+		if it.Refuse != "" {
+			if len(pos.Refused) >= maxRefused {
+				out.Busy, next = true, it.Seq
+				break
+			}
+			pos.Refused = append(pos.Refused, Refused{Seq: it.Seq, Code: string(it.Refuse), Text: it.Text})
+			continue
+		}
+		if t.btx.Bucket(bucketReceived).Get(it.ID[:]) != nil {
+			continue // was here before, in another epoch or stream
+		}
+		if l.Count > 0 && (l.Count >= uint64(t.s.opts.LaneMessages) || l.Bytes >= uint64(t.s.opts.LaneBytes)) {
+			out.Busy, next = true, it.Seq
+			break
+		}
+		record := encodeIn(it.Accepted, it.Message)
+		l.Next++
+		if err := l.bucket.Put(seqKey(l.Next), record); err != nil {
+			return err
+		}
+		l.Count++
+		l.Bytes += uint64(len(record))
+		life := Life{Peer: a.Stream.Peer, Method: a.Stream.Method, State: message.StateReceived, Seq: it.Seq}
+		if err := t.putLife(bucketReceived, it.ID, &life); err != nil {
+			return err
+		}
+		out.Stored++
+		if first == 0 {
+			first = l.Next
+		}
+		last = l.Next
+	}
+	pos.Next = next
+	if a.Begin != nil && wasEmpty && first != 0 {
+		if !a.Begin.All {
+			last = first
+		}
+		out.Begun = first
+		return t.begin(key, first, &markRecord{Last: last, Attempt: 1, Started: time.Now().UnixMilli(), Undo: a.Begin.Undo})
+	}
+	return nil
+}
+
+func posKey(key []byte, epoch uint64) []byte {
+	return be.AppendUint64(append(append([]byte(nil), key...), 0), epoch)
+}
+
+// position looks up how far a stream has come. An epoch that is new begins at base, and
+// pushes out the one that was silent for longest when there are too many.
+func (t *tx) position(key []byte, epoch, base uint64) (*posRecord, error) {
+	b := t.btx.Bucket(bucketPos)
+	if v := b.Get(posKey(key, epoch)); v != nil {
+		pos := new(posRecord)
+		return pos, unmarshal(v, pos)
+	}
+	var oldest []byte
+	var touched int64
+	n := 0
+	prefix := append(append([]byte(nil), key...), 0)
+	c := b.Cursor()
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix) && len(k) == len(prefix)+8; k, v = c.Next() {
+		var p posRecord
+		if err := unmarshal(v, &p); err != nil {
+			return nil, err
+		}
+		if n++; oldest == nil || p.Touched < touched {
+			oldest, touched = bytes.Clone(k), p.Touched
+		}
+	}
+	if n >= maxEpochs {
+		if err := b.Delete(oldest); err != nil {
+			return nil, err
+		}
+	}
+	return &posRecord{Next: base}, nil
+}
+
+// markRecord is on disk while a run is under way. Its key is the arrival number of the
+// first message of the run.
+type markRecord struct {
+	Last    uint64 `cbor:"1,keyasint"`
+	Attempt int    `cbor:"2,keyasint"`
+	Started int64  `cbor:"3,keyasint"` // milliseconds since 1970
+	Undo    []byte `cbor:"4,keyasint,omitempty"`
+}
+
+// Mark says that a run of messages was begun.
+type Mark struct {
+	Last    uint64 // the arrival number of the last message of the run
+	Attempt int
+	Started time.Time
+	Undo    []byte // what the method needs to take the run back
+}
+
+func (t *tx) begin(key []byte, arrival uint64, m *markRecord) error {
+	v, err := marshal(m)
+	if err != nil {
+		return err
+	}
+	return t.btx.Bucket(bucketRunning).Put(posKey(key, arrival), v)
+}
+
+// Begin marks a run of the messages from the arrival numbers first to mark.Last, before
+// it starts. It returns once the mark is on disk.
+func (s *Store) Begin(id Stream, first uint64, mark Mark) error {
+	return s.do(func(t *tx) error {
+		return t.begin(id.key(), first, &markRecord{Last: mark.Last, Attempt: mark.Attempt, Started: mark.Started.UnixMilli(), Undo: mark.Undo})
+	})
+}
+
+// Lanes returns the incoming streams of which something waits in the inbox.
+func (s *Store) Lanes() ([]Stream, error) {
+	var lanes []Stream
+	err := s.view(func(tx *bbolt.Tx) error {
+		lanes = nil
+		return tx.Bucket(bucketLanes).ForEach(func(k, v []byte) error {
+			var l laneState
+			if err := l.decode(v); err != nil || l.Count == 0 {
+				return err
+			}
+			id, err := parseStream(k)
+			lanes = append(lanes, id)
+			return err
+		})
+	})
+	return lanes, err
+}
+
+// ReadLane returns messages that wait in a lane, in order of arrival, from behind the
+// arrival number after: at most n, and not more bytes than size unless the first alone has
+// more. The first message of a run that has begun carries its mark.
+func (s *Store) ReadLane(id Stream, after uint64, n, size int) ([]Waiting, error) {
+	var waiting []Waiting
+	err := s.view(func(tx *bbolt.Tx) error {
+		waiting = nil
+		key := id.key()
+		b := tx.Bucket(bucketInbox).Bucket(key)
+		if b == nil {
+			return nil
+		}
+		c := b.Cursor()
+		for k, v := c.Seek(seqKey(after + 1)); k != nil && len(waiting) < n; k, v = c.Next() {
+			if size -= len(v); size < 0 && len(waiting) > 0 {
+				break
+			}
+			w, err := decodeIn(id, s.opts.Self, be.Uint64(k), v)
+			if err != nil {
+				return err
+			}
+			if v := tx.Bucket(bucketRunning).Get(posKey(key, w.Arrival)); v != nil {
+				var r markRecord
+				if err := unmarshal(v, &r); err != nil {
+					return err
+				}
+				w.Mark = &Mark{Last: r.Last, Attempt: r.Attempt, Started: time.UnixMilli(r.Started), Undo: r.Undo}
+			}
+			waiting = append(waiting, w)
+		}
+		return nil
+	})
+	return waiting, err
+}
+
+// Finished is the end of one message of a lane.
+type Finished struct {
+	Arrival uint64
+	Message *message.Message
+	Result  message.Result
+	// Reply goes onto the ring buffer in the same commit; nil for none.
+	Reply *message.Message
+}
+
+// Finish takes messages out of a lane with their end and their replies, in one commit. The
+// error wraps [ErrFull] when there is no room for the replies; then nothing has changed.
+func (s *Store) Finish(id Stream, finished []Finished) error {
+	var replies []message.Message
+	for _, f := range finished {
+		if f.Reply != nil {
+			replies = append(replies, *f.Reply)
+		}
+	}
+	puts, _, err := s.encode(replies)
+	if err != nil {
+		return err
+	}
+	return s.do(func(t *tx) error {
+		if len(puts) > 0 {
+			if err := t.accept(puts, true); err != nil {
+				return err // before anything has changed
+			}
+		}
+		key := id.key()
+		l, err := t.lane(key)
+		if err != nil {
+			return err
+		}
+		for i := range finished {
+			if err := t.finish(l, key, id, &finished[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (t *tx) finish(l *lane, key []byte, id Stream, f *Finished) error {
+	k := seqKey(f.Arrival)
+	record := l.bucket.Get(k)
+	if record == nil {
+		return nil
+	}
+	size := uint64(len(record))
+	if err := l.bucket.Delete(k); err != nil {
+		return err
+	}
+	l.Count--
+	l.Bytes -= size
+	if err := t.btx.Bucket(bucketRunning).Delete(posKey(key, f.Arrival)); err != nil {
+		return err
+	}
+	life := Life{Peer: id.Peer, Method: id.Method, State: message.EndOf(f.Result.Code), Code: f.Result.Code, Text: f.Result.Text,
+		Attempts: f.Result.Attempt, Started: f.Result.Started, Ended: time.Now()}
+	if err := t.putLife(bucketReceived, f.Message.ID, &life); err != nil {
+		return err
+	}
+	if m := f.Message; m.IsReply() && m.Result != nil {
+		return t.answered(m.InReplyTo, m.Result)
+	}
+	return nil
+}

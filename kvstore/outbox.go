@@ -1,0 +1,277 @@
+package kvstore
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"steward/message"
+	"steward/message/wire"
+)
+
+// Accept puts messages on the ring buffer, all or none, and returns their ids once they
+// are on disk. It sets ID, From and Accepted of each. The error wraps [ErrFull] when there
+// is no room for all of them.
+func (s *Store) Accept(msgs []message.Message) ([]message.ID, error) {
+	return s.accept(msgs, false)
+}
+
+// AcceptOwn is Accept for what the node itself has to say: replies and errors. It may use
+// the part of the ring buffer that is kept free for them.
+func (s *Store) AcceptOwn(msgs []message.Message) ([]message.ID, error) {
+	return s.accept(msgs, true)
+}
+
+func (s *Store) accept(msgs []message.Message, own bool) ([]message.ID, error) {
+	puts, ids, err := s.encode(msgs)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.do(func(t *tx) error { return t.accept(puts, own) }); err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+// put is a message ready to be written.
+type put struct {
+	stream     Stream
+	id         message.ID
+	wantsReply bool
+	record     []byte
+}
+
+// encode gives messages their ids and makes them bytes, outside of the writer.
+func (s *Store) encode(msgs []message.Message) ([]put, []message.ID, error) {
+	puts := make([]put, len(msgs))
+	ids := make([]message.ID, len(msgs))
+	for i := range msgs {
+		m := &msgs[i]
+		s.Stamp(m)
+		raw, err := wire.EncodeMessage(m)
+		if err != nil {
+			return nil, nil, err
+		}
+		ids[i] = m.ID
+		puts[i] = put{Stream{m.To, m.Method}, m.ID, m.WantsReply(), encodeOut(m, raw)}
+	}
+	return puts, ids, nil
+}
+
+// Stamp gives m its id, its sender and its time of acceptance, without storing it.
+func (s *Store) Stamp(m *message.Message) {
+	m.ID = message.NewID(time.Now(), s.count.Add(1), s.run)
+	m.From, m.Accepted = s.opts.Self, m.ID.Time()
+}
+
+func (t *tx) accept(puts []put, own bool) error {
+	var n, size uint64
+	for i := range puts {
+		n++
+		size += uint64(len(puts[i].record))
+	}
+	z := &t.s.sizes
+	most, mostBytes := uint64(t.s.opts.MaxMessages), uint64(t.s.opts.MaxBytes)
+	if own {
+		most, mostBytes = most+most/8+64, mostBytes+mostBytes/8+wire.MaxFrame
+	}
+	if z.Messages+n > most || z.Bytes+size > mostBytes {
+		return refusal{fmt.Errorf("%w: it holds %d of %d messages and %d of %d bytes",
+			ErrFull, z.Messages, t.s.opts.MaxMessages, z.Bytes, t.s.opts.MaxBytes)}
+	}
+	for i := range puts {
+		p := &puts[i]
+		st, err := t.stream(p.stream.key())
+		if err != nil {
+			return err
+		}
+		seq := st.Next
+		if err := st.bucket.Put(seqKey(seq), p.record); err != nil {
+			return err
+		}
+		st.Next++
+		st.Count++
+		st.Bytes += uint64(len(p.record))
+		life := Life{Peer: p.stream.Peer, Method: p.stream.Method, State: message.StateAccepted, Seq: seq, WantsReply: p.wantsReply}
+		if err := t.putLife(bucketSent, p.id, &life); err != nil {
+			return err
+		}
+	}
+	z.Messages += n
+	z.Bytes += size
+	return nil
+}
+
+// StreamInfo is an outgoing stream as it stands.
+type StreamInfo struct {
+	Stream
+	Epoch uint64
+	// Next is the sequence number that the next accepted message gets; First the lowest
+	// that still waits, or Next when none does.
+	First, Next uint64
+	Count       uint64
+	Bytes       uint64
+}
+
+// Streams returns the outgoing streams in which something waits.
+func (s *Store) Streams() ([]StreamInfo, error) {
+	var infos []StreamInfo
+	err := s.view(func(tx *bbolt.Tx) error {
+		infos = nil
+		return tx.Bucket(bucketStreams).ForEach(func(k, v []byte) error {
+			info, err := streamInfo(tx, k, v)
+			if err == nil && info.Count > 0 {
+				infos = append(infos, info)
+			}
+			return err
+		})
+	})
+	return infos, err
+}
+
+func streamInfo(tx *bbolt.Tx, k, v []byte) (StreamInfo, error) {
+	id, err := parseStream(k)
+	if err != nil {
+		return StreamInfo{}, err
+	}
+	var st streamState
+	if err := st.decode(v); err != nil {
+		return StreamInfo{}, err
+	}
+	info := StreamInfo{Stream: id, Epoch: st.Epoch, First: st.Next, Next: st.Next, Count: st.Count, Bytes: st.Bytes}
+	if b := tx.Bucket(bucketOut).Bucket(k); b != nil {
+		if first, _ := b.Cursor().First(); first != nil {
+			info.First = be.Uint64(first)
+		}
+	}
+	return info, nil
+}
+
+// Read returns the stream and those of its messages that wait, in order from the sequence
+// number from on: at most n, and not more bytes than size unless the first alone has more.
+func (s *Store) Read(id Stream, from uint64, n, size int) (StreamInfo, []Queued, error) {
+	var info StreamInfo
+	var queue []Queued
+	err := s.view(func(tx *bbolt.Tx) error {
+		info, queue = StreamInfo{Stream: id}, nil
+		key := id.key()
+		v := tx.Bucket(bucketStreams).Get(key)
+		if v == nil {
+			return nil
+		}
+		var err error
+		if info, err = streamInfo(tx, key, v); err != nil {
+			return err
+		}
+		c := tx.Bucket(bucketOut).Bucket(key).Cursor()
+		for k, v := c.Seek(seqKey(from)); k != nil && len(queue) < n; k, v = c.Next() {
+			if size -= len(v); size < 0 && len(queue) > 0 {
+				break
+			}
+			q, err := decodeOut(be.Uint64(k), v)
+			if err != nil {
+				return fmt.Errorf("read %s to %s: %w", id.Method, id.Peer, err)
+			}
+			q.Message = bytes.Clone(q.Message)
+			queue = append(queue, q)
+		}
+		return nil
+	})
+	return info, queue, err
+}
+
+// Settled is how a message of an outgoing stream left it.
+type Settled struct {
+	Seq uint64
+	ID  message.ID
+	// Code is CodeDone for an ACK, or why the message was given up, with Text for people.
+	// What was given up becomes a dead letter.
+	Code     message.Code
+	Text     string
+	Attempts int
+	At       time.Time
+	// WantsReply keeps the message's life open after its ACK until the reply is here.
+	WantsReply bool
+}
+
+// Settle takes messages off a stream. The channel gets one value: nil once that is on
+// disk. Messages that are no longer there are passed over.
+func (s *Store) Settle(id Stream, settled []Settled) <-chan error {
+	return s.submit(func(t *tx) error {
+		st, err := t.stream(id.key())
+		if err != nil {
+			return err
+		}
+		for i := range settled {
+			if err := t.settle(st, id, &settled[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (t *tx) settle(st *stream, id Stream, e *Settled) error {
+	key := seqKey(e.Seq)
+	record := st.bucket.Get(key)
+	if record == nil {
+		return nil
+	}
+	life := Life{Peer: id.Peer, Method: id.Method, State: message.EndOf(e.Code), Code: e.Code, Text: e.Text,
+		Seq: e.Seq, Attempts: e.Attempts, WantsReply: e.WantsReply}
+	if e.Code == message.CodeDone {
+		life.Delivered = e.At
+	}
+	if e.Code == message.CodeDone && e.WantsReply {
+		life.State, life.Code = message.StateDelivered, ""
+		// The reply may have been faster than this commit.
+		if old, err := t.life(bucketSent, e.ID); err == nil && old.State.Final() {
+			old.Delivered, old.Attempts = e.At, e.Attempts
+			life = old
+		}
+	} else {
+		life.Ended = e.At
+	}
+	if e.Code != message.CodeDone {
+		q, err := decodeOut(e.Seq, record)
+		if err != nil {
+			return err
+		}
+		letter := deadRecord{Peer: string(id.Peer), Method: string(id.Method), Message: q.Message,
+			Code: string(e.Code), Text: e.Text, At: e.At.UnixMilli(), Attempts: e.Attempts}
+		if err := t.bury(e.ID, &letter); err != nil {
+			return err
+		}
+	}
+	size := uint64(len(record))
+	if err := st.bucket.Delete(key); err != nil {
+		return err
+	}
+	st.Count--
+	st.Bytes -= size
+	t.s.sizes.Messages--
+	t.s.sizes.Bytes -= size
+	return t.putLife(bucketSent, e.ID, &life)
+}
+
+// RenewEpoch gives a stream a new epoch. It is for a store that is older than what the
+// receiver has seen of it (one that came back from a backup): its sequence numbers would be
+// taken for duplicates.
+func (s *Store) RenewEpoch(id Stream) error {
+	return s.do(func(t *tx) error {
+		st, err := t.stream(id.key())
+		if err == nil {
+			st.Epoch = newEpoch()
+		}
+		return err
+	})
+}
+
+// Sizes says what the ring buffer holds.
+func (s *Store) Sizes() (messages, bytes int64, err error) {
+	var z sizes
+	err = s.view(func(tx *bbolt.Tx) error { return z.load(tx.Bucket(bucketMeta)) })
+	return int64(z.Messages), int64(z.Bytes), err
+}

@@ -1,0 +1,179 @@
+package kvstore
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"go.etcd.io/bbolt"
+
+	"steward/message"
+	"steward/message/wire"
+)
+
+// Every record begins with the version of its own format.
+const recordVersion = 1
+
+var errRecord = errors.New("record of an unknown format")
+
+var be = binary.BigEndian
+
+func seqKey(n uint64) []byte { return be.AppendUint64(nil, n) }
+
+func newEpoch() uint64 {
+	var b [8]byte
+	for {
+		_, _ = rand.Read(b[:]) // never fails
+		if n := be.Uint64(b[:]); n != 0 {
+			return n
+		}
+	}
+}
+
+func parseStream(key []byte) (Stream, error) {
+	i := bytes.IndexByte(key, 0)
+	if i < 0 {
+		return Stream{}, &damage{errors.New("the file is damaged: a stream without a name")}
+	}
+	return Stream{Peer: message.Node(key[:i]), Method: message.Method(key[i+1:])}, nil
+}
+
+// numbers encodes fixed fields behind the record version.
+func numbers(ns ...uint64) []byte {
+	b := make([]byte, 1, 1+8*len(ns))
+	b[0] = recordVersion
+	for _, n := range ns {
+		b = be.AppendUint64(b, n)
+	}
+	return b
+}
+
+func scanNumbers(b []byte, ns ...*uint64) error {
+	if len(b) < 1+8*len(ns) || b[0] != recordVersion {
+		return errRecord
+	}
+	for i, n := range ns {
+		*n = be.Uint64(b[1+8*i:])
+	}
+	return nil
+}
+
+// sizes is what the whole store holds, kept along so that it never has to be counted.
+type sizes struct{ Messages, Bytes, Dead, Sent, Received uint64 }
+
+func (z *sizes) save(meta *bbolt.Bucket) error {
+	return meta.Put(keySizes, numbers(z.Messages, z.Bytes, z.Dead, z.Sent, z.Received))
+}
+
+func (z *sizes) load(meta *bbolt.Bucket) error {
+	return scanNumbers(meta.Get(keySizes), &z.Messages, &z.Bytes, &z.Dead, &z.Sent, &z.Received)
+}
+
+// streamState is the position and size of an outgoing stream.
+type streamState struct{ Epoch, Next, Count, Bytes uint64 }
+
+func (s *streamState) encode() []byte { return numbers(s.Epoch, s.Next, s.Count, s.Bytes) }
+func (s *streamState) decode(b []byte) error {
+	return scanNumbers(b, &s.Epoch, &s.Next, &s.Count, &s.Bytes)
+}
+
+// laneState is the size of a lane, and the arrival number its next message gets.
+type laneState struct{ Next, Count, Bytes uint64 }
+
+func (l *laneState) encode() []byte        { return numbers(l.Next, l.Count, l.Bytes) }
+func (l *laneState) decode(b []byte) error { return scanNumbers(b, &l.Next, &l.Count, &l.Bytes) }
+
+// Queued is a message of an outgoing stream with what its publisher has to know of it.
+type Queued struct {
+	Seq        uint64
+	ID         message.ID
+	ACKTimeout time.Duration
+	Retries    int
+	RetryWait  time.Duration
+	TTL        time.Duration
+	WantsReply bool
+	Message    []byte // as wire.EncodeMessage wrote it
+}
+
+// An outgoing record is a fixed head, so that a publisher need not decode the message,
+// and the message.
+const outHead = 1 + 1 + 16 + 4*8
+
+const flagReply = 1
+
+func encodeOut(m *message.Message, raw []byte) []byte {
+	b := make([]byte, 2, outHead+len(raw))
+	b[0] = recordVersion
+	if m.WantsReply() {
+		b[1] = flagReply
+	}
+	b = append(b, m.ID[:]...)
+	for _, d := range []int64{int64(m.ACKTimeout), int64(m.Retries), int64(m.RetryWait), int64(m.TTL)} {
+		b = be.AppendUint64(b, uint64(d))
+	}
+	return append(b, raw...)
+}
+
+// decodeOut reads an outgoing record. The message shares memory with b.
+func decodeOut(seq uint64, b []byte) (Queued, error) {
+	if len(b) < outHead || b[0] != recordVersion {
+		return Queued{}, fmt.Errorf("message %d: %w", seq, errRecord)
+	}
+	q := Queued{Seq: seq, WantsReply: b[1]&flagReply != 0, Message: b[outHead:]}
+	copy(q.ID[:], b[2:18])
+	q.ACKTimeout = time.Duration(be.Uint64(b[18:]))
+	q.Retries = int(int64(be.Uint64(b[26:])))
+	q.RetryWait = time.Duration(be.Uint64(b[34:]))
+	q.TTL = time.Duration(be.Uint64(b[42:]))
+	return q, nil
+}
+
+// Waiting is a message of the inbox.
+type Waiting struct {
+	Arrival uint64
+	// Accepted is when the sender accepted the message, by this node's clock as far as
+	// the age that the sender stated is right.
+	Accepted time.Time
+	Message  *message.Message
+	// Mark is nil when no run of the message has begun.
+	Mark *Mark
+}
+
+func encodeIn(accepted time.Time, raw []byte) []byte {
+	b := make([]byte, 1, 9+len(raw))
+	b[0] = recordVersion
+	b = be.AppendUint64(b, uint64(accepted.UnixMilli()))
+	return append(b, raw...)
+}
+
+func decodeIn(s Stream, self message.Node, arrival uint64, b []byte) (Waiting, error) {
+	if len(b) < 9 || b[0] != recordVersion {
+		return Waiting{}, fmt.Errorf("message %d of %s from %s: %w", arrival, s.Method, s.Peer, errRecord)
+	}
+	m, err := wire.DecodeMessage(b[9:])
+	if err != nil {
+		return Waiting{}, err
+	}
+	m.From, m.To, m.Method = s.Peer, self, s.Method
+	return Waiting{Arrival: arrival, Accepted: time.UnixMilli(int64(be.Uint64(b[1:]))), Message: m}, nil
+}
+
+// marshal and unmarshal put records without a fixed shape behind their version.
+func marshal(v any) ([]byte, error) {
+	b, err := cbor.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{recordVersion}, b...), nil
+}
+
+func unmarshal(b []byte, v any) error {
+	if len(b) == 0 || b[0] != recordVersion {
+		return errRecord
+	}
+	return cbor.Unmarshal(b[1:], v)
+}

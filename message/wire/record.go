@@ -1,0 +1,227 @@
+package wire
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"steward/message"
+)
+
+// record is a message as bytes. From, To and Method are left out: a message is always
+// stored and sent as part of a stream, which names them once. Accepted is the time in
+// the id. Keys are never given a new meaning; new fields get new keys.
+type record struct {
+	ID                 []byte            `cbor:"1,keyasint"`
+	Data               []string          `cbor:"2,keyasint,omitempty"`
+	Body               []byte            `cbor:"3,keyasint,omitempty"`
+	ReplyMethod        string            `cbor:"4,keyasint,omitempty"`
+	ReplyMethodArgs    []string          `cbor:"5,keyasint,omitempty"`
+	ACKTimeout         int64             `cbor:"6,keyasint,omitempty"`
+	Retries            int               `cbor:"7,keyasint,omitempty"`
+	RetryWait          int64             `cbor:"8,keyasint,omitempty"`
+	ReplyACKTimeout    int64             `cbor:"9,keyasint,omitempty"`
+	ReplyRetries       int               `cbor:"10,keyasint,omitempty"`
+	MethodTimeout      int64             `cbor:"11,keyasint,omitempty"`
+	ReplyMethodTimeout int64             `cbor:"12,keyasint,omitempty"`
+	MethodRetries      int               `cbor:"13,keyasint,omitempty"`
+	TTL                int64             `cbor:"14,keyasint,omitempty"`
+	Directory          string            `cbor:"15,keyasint,omitempty"`
+	FileName           string            `cbor:"16,keyasint,omitempty"`
+	Headers            map[string]string `cbor:"17,keyasint,omitempty"`
+	InReplyTo          []byte            `cbor:"18,keyasint,omitempty"`
+	RequestMethod      string            `cbor:"19,keyasint,omitempty"`
+	Part               uint32            `cbor:"20,keyasint,omitempty"`
+	Result             *result           `cbor:"21,keyasint,omitempty"`
+	Operation          *operation        `cbor:"22,keyasint,omitempty"`
+	Schedule           *schedule         `cbor:"23,keyasint,omitempty"`
+}
+
+type result struct {
+	Code       string `cbor:"1,keyasint"`
+	Text       string `cbor:"2,keyasint,omitempty"`
+	Exit       int    `cbor:"3,keyasint,omitempty"`
+	Signal     string `cbor:"4,keyasint,omitempty"`
+	Stderr     []byte `cbor:"5,keyasint,omitempty"`
+	StderrSize int64  `cbor:"6,keyasint,omitempty"`
+	Started    int64  `cbor:"7,keyasint,omitempty"` // milliseconds since 1970
+	Took       int64  `cbor:"8,keyasint,omitempty"` // microseconds
+	Attempt    int    `cbor:"9,keyasint,omitempty"`
+}
+
+type operation struct {
+	Cmd           string   `cbor:"1,keyasint"`
+	Method        string   `cbor:"2,keyasint,omitempty"`
+	Kind          string   `cbor:"3,keyasint,omitempty"`
+	ReceivingNode string   `cbor:"4,keyasint,omitempty"`
+	ID            int      `cbor:"5,keyasint,omitempty"`
+	AllowedNodes  []string `cbor:"6,keyasint,omitempty"`
+}
+
+type schedule struct {
+	Every int64 `cbor:"1,keyasint"` // milliseconds
+	For   int64 `cbor:"2,keyasint"`
+}
+
+// encMode and decMode are fixed settings of the library; both are safe for concurrent use.
+var (
+	encMode = must(cbor.EncOptions{}.EncMode())
+	decMode = must(cbor.DecOptions{
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		IndefLength:      cbor.IndefLengthForbidden,
+		TagsMd:           cbor.TagsForbidden,
+		MaxNestedLevels:  8,
+		MaxArrayElements: 1 << 17,
+		MaxMapPairs:      1 << 10,
+	}.DecMode())
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err) // the options are constants: only a bug of ours gets here
+	}
+	return v
+}
+
+// EncodeMessage returns m as bytes, without what the stream says: From, To and Method.
+func EncodeMessage(m *message.Message) ([]byte, error) {
+	r := record{
+		ID:                 m.ID[:],
+		Data:               valid(m.Data),
+		Body:               m.Body,
+		ReplyMethod:        string(m.ReplyMethod),
+		ReplyMethodArgs:    valid(m.ReplyMethodArgs),
+		ACKTimeout:         millis(m.ACKTimeout),
+		Retries:            m.Retries,
+		RetryWait:          millis(m.RetryWait),
+		ReplyACKTimeout:    millis(m.ReplyACKTimeout),
+		ReplyRetries:       m.ReplyRetries,
+		MethodTimeout:      millis(m.MethodTimeout),
+		ReplyMethodTimeout: millis(m.ReplyMethodTimeout),
+		MethodRetries:      m.MethodRetries,
+		TTL:                millis(m.TTL),
+		Directory:          m.Directory,
+		FileName:           m.FileName,
+		Headers:            m.Headers,
+		RequestMethod:      string(m.RequestMethod),
+		Part:               m.Part,
+	}
+	if m.IsReply() {
+		r.InReplyTo = m.InReplyTo[:]
+	}
+	if res := m.Result; res != nil {
+		r.Result = &result{
+			Code: string(res.Code), Text: strings.ToValidUTF8(res.Text, "�"), Exit: res.Exit,
+			Signal: res.Signal, Stderr: res.Stderr, StderrSize: res.StderrSize,
+			Took: res.Took.Microseconds(), Attempt: res.Attempt,
+		}
+		if !res.Started.IsZero() {
+			r.Result.Started = res.Started.UnixMilli()
+		}
+	}
+	if op := m.Operation; op != nil {
+		r.Operation = &operation{
+			Cmd: op.Cmd, Method: string(op.Arg.Method), Kind: op.Arg.Kind,
+			ReceivingNode: string(op.Arg.ReceivingNode), ID: op.Arg.ID,
+		}
+		for _, n := range op.Arg.AllowedNodes {
+			r.Operation.AllowedNodes = append(r.Operation.AllowedNodes, string(n))
+		}
+	}
+	if s := m.Schedule; s != nil {
+		r.Schedule = &schedule{Every: millis(s.Every), For: millis(s.For)}
+	}
+	b, err := encMode.Marshal(&r)
+	if err != nil {
+		return nil, fmt.Errorf("encode message: %w", err)
+	}
+	return b, nil
+}
+
+// DecodeMessage reads what [EncodeMessage] wrote. The caller fills in From, To and Method.
+// The message shares no memory with b. The error wraps [message.ErrInvalid].
+func DecodeMessage(b []byte) (*message.Message, error) {
+	var r record
+	if err := decMode.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("%w message: %w", message.ErrInvalid, err)
+	}
+	m := &message.Message{
+		Data:               r.Data,
+		Body:               r.Body,
+		ReplyMethod:        message.Method(r.ReplyMethod),
+		ReplyMethodArgs:    r.ReplyMethodArgs,
+		ACKTimeout:         duration(r.ACKTimeout),
+		Retries:            r.Retries,
+		RetryWait:          duration(r.RetryWait),
+		ReplyACKTimeout:    duration(r.ReplyACKTimeout),
+		ReplyRetries:       r.ReplyRetries,
+		MethodTimeout:      duration(r.MethodTimeout),
+		ReplyMethodTimeout: duration(r.ReplyMethodTimeout),
+		MethodRetries:      r.MethodRetries,
+		TTL:                duration(r.TTL),
+		Directory:          r.Directory,
+		FileName:           r.FileName,
+		Headers:            r.Headers,
+		RequestMethod:      message.Method(r.RequestMethod),
+		Part:               r.Part,
+	}
+	if copy(m.ID[:], r.ID) != len(m.ID) || len(r.ID) != len(m.ID) || m.ID.IsZero() {
+		return nil, fmt.Errorf("%w message: no id", message.ErrInvalid)
+	}
+	m.Accepted = m.ID.Time()
+	if len(r.InReplyTo) != 0 && (copy(m.InReplyTo[:], r.InReplyTo) != len(m.ID) || len(r.InReplyTo) != len(m.ID)) {
+		return nil, fmt.Errorf("%w message %s: inReplyTo is no id", message.ErrInvalid, m.ID)
+	}
+	if res := r.Result; res != nil {
+		m.Result = &message.Result{
+			Code: message.Code(res.Code), Text: res.Text, Exit: res.Exit, Signal: res.Signal,
+			Stderr: res.Stderr, StderrSize: res.StderrSize,
+			Took: time.Duration(res.Took) * time.Microsecond, Attempt: res.Attempt,
+		}
+		if res.Started != 0 {
+			m.Result.Started = time.UnixMilli(res.Started)
+		}
+	}
+	if op := r.Operation; op != nil {
+		m.Operation = &message.Operation{Cmd: op.Cmd, Arg: message.OperationArg{
+			Method: message.Method(op.Method), Kind: op.Kind, ReceivingNode: message.Node(op.ReceivingNode), ID: op.ID,
+		}}
+		for _, n := range op.AllowedNodes {
+			m.Operation.Arg.AllowedNodes = append(m.Operation.Arg.AllowedNodes, message.Node(n))
+		}
+	}
+	if s := r.Schedule; s != nil {
+		m.Schedule = &message.Schedule{Every: duration(s.Every), For: duration(s.For)}
+	}
+	return m, nil
+}
+
+// maxMillis keeps a duration from outside within time.Duration: about 280 years.
+const maxMillis = int64(1<<63-1) / int64(time.Millisecond)
+
+func millis(d time.Duration) int64 {
+	if d == message.Forever {
+		return -1
+	}
+	return d.Milliseconds()
+}
+
+func duration(ms int64) time.Duration {
+	if ms < 0 {
+		return message.Forever
+	}
+	return time.Duration(min(ms, maxMillis)) * time.Millisecond
+}
+
+// valid makes texts that a method produced fit for CBOR, whose text strings are UTF-8.
+func valid(texts []string) []string {
+	for i, s := range texts {
+		if v := strings.ToValidUTF8(s, "�"); v != s {
+			texts = append(append(texts[:i:i], v), valid(texts[i+1:])...)
+			break
+		}
+	}
+	return texts
+}
