@@ -41,9 +41,9 @@ type Begin struct {
 
 // Taken is what became of an [Arrival].
 type Taken struct {
-	Next      uint64 // everything of the stream below it has been settled here
-	Gap, Busy bool   // see wire.Ack
-	Stored    int    // how many messages are new in the inbox
+	Next      uint64       // everything of the stream below it has been settled here
+	Gap, Busy bool         // see wire.Ack
+	Stored    []message.ID // the messages that are new in the inbox
 	Refused   []Refused
 	// Begun is the arrival number that was marked as begun, 0 for none.
 	Begun uint64
@@ -158,7 +158,7 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 		if err := t.putLife(bucketReceived, it.ID, &life); err != nil {
 			return err
 		}
-		out.Stored++
+		out.Stored = append(out.Stored, it.ID)
 		if first == 0 {
 			first = l.Next
 		}
@@ -304,9 +304,10 @@ type Finished struct {
 	Reply *message.Message
 }
 
-// Finish takes messages out of a lane with their end and their replies, in one commit. The
-// error wraps [ErrFull] when there is no room for the replies; then nothing has changed.
-func (s *Store) Finish(id Stream, finished []Finished) error {
+// Finish takes messages out of a lane with their end and their replies, and takes away the
+// mark of the run that began with the arrival number mark, in one commit. The error wraps
+// [ErrFull] when there is no room for the replies; then nothing has changed.
+func (s *Store) Finish(id Stream, mark uint64, finished []Finished) error {
 	var replies []message.Message
 	for _, f := range finished {
 		if f.Reply != nil {
@@ -329,15 +330,15 @@ func (s *Store) Finish(id Stream, finished []Finished) error {
 			return err
 		}
 		for i := range finished {
-			if err := t.finish(l, key, id, &finished[i]); err != nil {
+			if err := t.finish(l, id, &finished[i]); err != nil {
 				return err
 			}
 		}
-		return nil
+		return t.btx.Bucket(bucketRunning).Delete(posKey(key, mark))
 	})
 }
 
-func (t *tx) finish(l *lane, key []byte, id Stream, f *Finished) error {
+func (t *tx) finish(l *lane, id Stream, f *Finished) error {
 	k := seqKey(f.Arrival)
 	record := l.bucket.Get(k)
 	if record == nil {
@@ -349,9 +350,6 @@ func (t *tx) finish(l *lane, key []byte, id Stream, f *Finished) error {
 	}
 	l.Count--
 	l.Bytes -= size
-	if err := t.btx.Bucket(bucketRunning).Delete(posKey(key, f.Arrival)); err != nil {
-		return err
-	}
 	life := Life{Peer: id.Peer, Method: id.Method, State: message.EndOf(f.Result.Code), Code: f.Result.Code, Text: f.Result.Text,
 		Attempts: f.Result.Attempt, Started: f.Result.Started, Ended: time.Now()}
 	if err := t.putLife(bucketReceived, f.Message.ID, &life); err != nil {

@@ -62,7 +62,7 @@ type Entry struct {
 // Ack answers a frame: everything of the stream below Next is on the receiver's disk. It
 // names the stream and the epoch, so it can be taken for no other.
 type Ack struct {
-	_      struct{} `cbor:",toarray"`
+	_      struct{}     `cbor:",toarray"`
 	By     message.Node // who acknowledges: the receiver of the frame
 	To     message.Node // whom the ack is for: the sender of the frame
 	Method message.Method

@@ -1,0 +1,414 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"steward/kvstore"
+	"steward/message"
+)
+
+// lane runs the messages for one method from one sender: one after the other and in the
+// order of their arrival, or, for a method without order, many at a time.
+//
+// The messages are on disk and stay there until their end is. What a lane keeps in memory
+// outlives a restart of its process only in the fields below.
+type lane struct {
+	s       *Subscriber
+	id      kvstore.Stream
+	wake    chan struct{} // one slot
+	running bool          // guarded by s.mu
+
+	mu sync.Mutex // guards what follows
+	// busy: the lane has something to do, or its subscriber may only put something into it
+	// that it has marked as begun.
+	busy bool
+	// reserved: the subscriber is doing just that; the lane must not look.
+	reserved bool
+	// begun is the arrival number that was marked as begun by the subscriber and has not been
+	// picked up. Any other mark that the lane finds is from a run that did not end.
+	begun uint64
+}
+
+const (
+	// laneMessages and laneBytes bound what a lane has in memory.
+	laneMessages = 512
+	laneBytes    = 1 << 20
+	// flushAfter bounds how long the end of a quick run waits for that of the next, to
+	// share its commit.
+	flushAfter = 20 * time.Millisecond
+	// laneGrace is how long a lane may take to stop: commands are killed first.
+	laneGrace = 10 * time.Second
+)
+
+// reserve claims an idle lane for its subscriber.
+func (l *lane) reserve() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy || l.reserved {
+		return false
+	}
+	l.reserved = true
+	return true
+}
+
+// release ends a reservation; begun is what was marked, or 0.
+func (l *lane) release(begun uint64) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reserved = false
+	if begun != 0 {
+		l.begun, l.busy = begun, true
+	}
+	notify(l.wake) // it may have come by while it was reserved
+}
+
+// enter makes the lane busy, unless it is reserved.
+func (l *lane) enter() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reserved {
+		return false
+	}
+	l.busy = true
+	return true
+}
+
+// leave makes the lane idle.
+func (l *lane) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy = false
+}
+
+// live reports whether a mark was made by the subscriber for the run that is about to
+// begin. It is picked up by that.
+func (l *lane) live(arrival uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.begun != arrival {
+		return false
+	}
+	l.begun = 0
+	return true
+}
+
+// serve runs what is in the lane until nothing comes for long, or ctx ends.
+func (l *lane) serve(ctx context.Context) error {
+	var runs sync.WaitGroup
+	defer runs.Wait()
+	idle := time.NewTimer(l.s.opts.Idle)
+	defer idle.Stop()
+	var after uint64 // a method without order: what was begun so far
+	for {
+		if l.enter() {
+			waiting, err := l.s.opts.Store.ReadLane(l.id, after, laneMessages, laneBytes)
+			if err != nil {
+				return fmt.Errorf("read lane: %w", err)
+			}
+			if len(waiting) > 0 {
+				if l.s.opts.Spec.Ordered {
+					err = l.inOrder(ctx, waiting)
+				} else {
+					err = l.atOnce(ctx, &runs, waiting)
+					after = waiting[len(waiting)-1].Arrival
+				}
+				if ctx.Err() != nil {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			l.leave()
+		}
+		idle.Reset(l.s.opts.Idle)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.wake:
+		case <-idle.C:
+			runs.Wait()
+			if l.s.retire(l) {
+				return nil
+			}
+		}
+	}
+}
+
+func (l *lane) inOrder(ctx context.Context, waiting []kvstore.Waiting) error {
+	switch l.s.opts.Spec.Crash {
+	case Exact:
+		return l.exact(ctx, waiting)
+	case Once:
+		for _, w := range waiting {
+			f, err := l.once(ctx, w)
+			if err != nil {
+				return err
+			}
+			if err := l.finish(ctx, w.Arrival, []kvstore.Finished{f}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return l.repeat(ctx, waiting)
+}
+
+// repeat runs a method that may be run again after a crash. The ends of quick runs share
+// a commit.
+func (l *lane) repeat(ctx context.Context, waiting []kvstore.Waiting) error {
+	var done []kvstore.Finished
+	since := time.Now()
+	for _, w := range waiting {
+		f, err := l.attempts(ctx, w, 1)
+		if err != nil {
+			break
+		}
+		done = append(done, f)
+		if time.Since(since) > flushAfter {
+			if err := l.finish(ctx, 0, done); err != nil {
+				return err
+			}
+			done, since = nil, time.Now()
+		}
+	}
+	return l.finish(ctx, 0, done)
+}
+
+// once runs a method that must not be run again unasked. The mark of its run is on disk
+// before it begins.
+func (l *lane) once(ctx context.Context, w kvstore.Waiting) (kvstore.Finished, error) {
+	attempt := 1
+	switch {
+	case w.Mark == nil:
+		if err := l.beginOne(ctx, w, attempt); err != nil {
+			return kvstore.Finished{}, err
+		}
+	case l.live(w.Arrival):
+		attempt = w.Mark.Attempt
+	case w.Mark.Attempt > w.Message.MethodRetries:
+		return l.s.ended(w, w.Mark.Attempt, w.Mark.Started, Outcome{Exit: -1}, 0, errInterrupted), nil
+	default:
+		attempt = w.Mark.Attempt + 1
+		if err := l.beginOne(ctx, w, attempt); err != nil {
+			return kvstore.Finished{}, err
+		}
+	}
+	return l.attempts(ctx, w, attempt)
+}
+
+func (l *lane) beginOne(ctx context.Context, w kvstore.Waiting, attempt int) error {
+	return l.begin(ctx, w.Arrival, kvstore.Mark{Last: w.Arrival, Attempt: attempt, Started: time.Now()})
+}
+
+// begin marks a run before it starts. It goes on until the store takes the mark; the error
+// is that of the node's stop.
+func (l *lane) begin(ctx context.Context, first uint64, mark kvstore.Mark) error {
+	return l.persist(ctx, fmt.Sprintf("begin %s", l.id.Method), func() error {
+		return l.s.opts.Store.Begin(l.id, first, mark)
+	})
+}
+
+// persist writes until the store takes it.
+func (l *lane) persist(ctx context.Context, what string, write func() error) error {
+	for wait := firstWait; ; wait = min(2*wait, lastWait) {
+		err := write()
+		if err == nil {
+			return nil
+		}
+		l.s.reportStore(message.ID{}, fmt.Errorf("%s: %w", what, err))
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// attempts runs a message, and again as often as it says when it fails. The error is that
+// of the node's stop.
+func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
+	for {
+		f := l.s.run(ctx, w, attempt)
+		if ctx.Err() != nil {
+			return f, ctx.Err()
+		}
+		l.s.reportEnd(&f)
+		again := attempt <= w.Message.MethodRetries && (f.Result.Code == message.CodeFailed || f.Result.Code == message.CodeTimeout)
+		if !again {
+			return f, nil
+		}
+		if err := pause(ctx, w.Message.RetryWait); err != nil {
+			return f, err
+		}
+		attempt++
+		if l.s.opts.Spec.Crash == Once {
+			if err := l.beginOne(ctx, w, attempt); err != nil {
+				return f, err
+			}
+		}
+	}
+}
+
+// exact runs a method whose half-done work can be taken back: all that waits in one go,
+// between a mark and the commit of its end.
+func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
+	spec := &l.s.opts.Spec
+	first := waiting[0].Arrival
+	if mark := waiting[0].Mark; mark != nil {
+		for i, w := range waiting {
+			if w.Arrival > mark.Last {
+				waiting = waiting[:i]
+				break
+			}
+		}
+		if !l.live(first) {
+			if err := spec.Undo(l.s.opts.Env, mark.Undo); err != nil {
+				return fmt.Errorf("take back what a run of %s left: %w", spec.Name, err)
+			}
+		}
+	}
+	calls := make([]*Call, 0, len(waiting))
+	finished := make([]kvstore.Finished, 0, len(waiting))
+	run := make([]kvstore.Waiting, 0, len(waiting))
+	started := time.Now()
+	for _, w := range waiting {
+		if w.Message.TTL > 0 && started.Sub(w.Accepted) > w.Message.TTL {
+			finished = append(finished, l.s.ended(w, 1, started, Outcome{Exit: -1}, 0, errExpired))
+			continue
+		}
+		calls, run = append(calls, l.s.call(w.Message, 1)), append(run, w)
+		l.s.step(w.Message, StepStarted, "")
+	}
+	if waiting[0].Mark == nil && len(calls) > 0 {
+		undo, err := spec.Mark(calls)
+		if err != nil {
+			return l.tryLater(ctx, fmt.Errorf("mark a run of %s: %w", spec.Name, err))
+		}
+		mark := kvstore.Mark{Last: waiting[len(waiting)-1].Arrival, Attempt: 1, Started: started, Undo: undo}
+		if err := l.begin(ctx, first, mark); err != nil {
+			return err
+		}
+	}
+	var later error
+	for i, err := range l.runAll(ctx, calls) {
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return nil // what was run is taken back and run again at the next start
+		}
+		if errors.Is(err, ErrTryLater) {
+			later = err
+			continue
+		}
+		f := l.s.ended(run[i], 1, started, Outcome{Exit: -1}, 0, err)
+		l.s.reportEnd(&f)
+		finished = append(finished, f)
+	}
+	if err := l.finish(ctx, first, finished); err != nil {
+		return err
+	}
+	if later != nil {
+		return l.tryLater(ctx, later)
+	}
+	return nil
+}
+
+// runAll runs calls; a panic fails them all.
+func (l *lane) runAll(ctx context.Context, calls []*Call) (errs []error) {
+	if len(calls) == 0 {
+		return nil
+	}
+	err := l.s.guard(calls[0].Message, func() error {
+		errs = l.s.opts.Spec.RunAll(ctx, calls)
+		return nil
+	})
+	if err != nil {
+		errs = make([]error, len(calls))
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
+// tryLater makes the lane wait before it looks at its first message again.
+func (l *lane) tryLater(ctx context.Context, why error) error {
+	l.s.reportStore(message.ID{}, why)
+	return pause(ctx, laterWait)
+}
+
+// laterWait is how long a lane waits when its method says that it cannot work now.
+const laterWait = time.Second
+
+// atOnce runs messages of a method without order, each in its own goroutine, as many at a
+// time as the subscriber has slots.
+func (l *lane) atOnce(ctx context.Context, runs *sync.WaitGroup, waiting []kvstore.Waiting) error {
+	for _, w := range waiting {
+		select {
+		case <-ctx.Done():
+			return nil
+		case l.s.slots <- struct{}{}:
+		}
+		runs.Go(func() {
+			defer func() { <-l.s.slots }()
+			var f kvstore.Finished
+			var err error
+			if l.s.opts.Spec.Crash == Once {
+				f, err = l.once(ctx, w)
+			} else {
+				f, err = l.attempts(ctx, w, 1)
+			}
+			if err == nil {
+				err = l.finish(ctx, w.Arrival, []kvstore.Finished{f})
+			}
+			if err != nil && ctx.Err() == nil {
+				l.s.reportStore(w.Message.ID, err)
+			}
+		})
+	}
+	return nil
+}
+
+// finish writes the ends of messages with their replies, and tells all who wait for that.
+// It goes on until the store takes them: the work is done, and must not be done again. The
+// error is that of the node's stop.
+func (l *lane) finish(ctx context.Context, mark uint64, finished []kvstore.Finished) error {
+	if len(finished) == 0 && mark == 0 {
+		return nil
+	}
+	var unkept []*message.Message // replies for which no ACK is wanted
+	for i := range finished {
+		if r := finished[i].Reply; r != nil && r.ACKTimeout <= 0 {
+			unkept = append(unkept, r)
+			finished[i].Reply = nil
+		}
+	}
+	err := l.persist(ctx, fmt.Sprintf("end of %d messages", len(finished)), func() error {
+		return l.s.opts.Store.Finish(l.id, mark, finished)
+	})
+	if err != nil {
+		return err
+	}
+	for i := range finished {
+		f := &finished[i]
+		m := f.Message
+		l.s.step(m, StepEnded, endText(&f.Result))
+		if m.IsReply() && m.Result != nil {
+			l.s.opts.Progress.step(Step{ID: m.InReplyTo, What: StepAnswered, Peer: m.From, Method: m.Method, Text: endText(m.Result)})
+		}
+		if r := f.Reply; r != nil {
+			l.s.opts.Send.Wake(kvstore.Stream{Peer: r.To, Method: r.Method})
+		}
+	}
+	for _, r := range unkept {
+		if err := l.s.reply(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}

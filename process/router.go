@@ -1,0 +1,390 @@
+package process
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"steward/errorkernel"
+	"steward/kvstore"
+	"steward/message"
+	"steward/message/wire"
+)
+
+// Outbox is what delivery needs of the store on the sending side. *kvstore.Store is one.
+type Outbox interface {
+	Accept([]message.Message) ([]message.ID, error)
+	AcceptOwn([]message.Message) ([]message.ID, error)
+	Stamp(*message.Message)
+	Note(m *message.Message, code message.Code, why string) error
+	Streams() ([]kvstore.StreamInfo, error)
+	Read(id kvstore.Stream, from uint64, n, size int) (kvstore.StreamInfo, []kvstore.Queued, error)
+	Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error
+	RenewEpoch(id kvstore.Stream) error
+}
+
+// Starter starts supervised processes. *Supervisor is one.
+type Starter interface{ Start(Child) error }
+
+// RouterOptions configure a router. All but the windows are needed.
+type RouterOptions struct {
+	Self      message.Node
+	Store     Outbox
+	Transport Transport
+	Codec     *wire.Codec
+	// Publishers runs the publishers, one per stream.
+	Publishers Starter
+	// Kind returns the kind of a method, with ACK. Methods not known here go as commands.
+	Kind     func(message.Method) message.Kind
+	Report   errorkernel.Reporter
+	Progress *Progress
+	Log      *slog.Logger
+
+	// WindowMessages and WindowBytes bound what one publisher has in flight (default 4,096
+	// messages, 4 MiB), FrameBytes one frame before compression (default 256 KiB).
+	WindowMessages, WindowBytes, FrameBytes int
+	// Idle is how long a publisher without work stays (default 1 minute).
+	Idle time.Duration
+}
+
+// Router takes accepted messages and keeps one publisher for each stream in which
+// something waits. It is a Service; Accept works as soon as it was made, what was accepted
+// before it is served waits.
+type Router struct {
+	opts RouterOptions
+	// token makes the ack subjects of this run different from those of any other.
+	token string
+
+	mu      sync.Mutex // guards all below
+	serving bool
+	count   uint64
+	routes  map[kvstore.Stream]*route
+	byToken map[string]*route
+	peers   map[message.Node]*peer
+}
+
+// route is what a stream keeps while its publisher comes and goes.
+type route struct {
+	stream kvstore.Stream
+	token  string
+	wake   chan struct{}     // one slot: something was put on the stream
+	here   chan struct{}     // one slot: the peer says that it is there
+	acks   chan ackOrNothing // answers to frames
+}
+
+// ackOrNothing is an ack, or the link's notice that nobody listens (nil).
+type ackOrNothing struct{ ack *wire.Ack }
+
+// peer is a node to which something is under way: its presence is listened for.
+type peer struct {
+	routes int
+	sub    Subscription
+}
+
+// NewRouter checks the options and returns a router.
+func NewRouter(opts RouterOptions) (*Router, error) {
+	switch {
+	case opts.Store == nil, opts.Transport == nil, opts.Codec == nil, opts.Publishers == nil,
+		opts.Kind == nil, opts.Report == nil, opts.Progress == nil, opts.Log == nil:
+		return nil, errors.New("router: an option is missing")
+	}
+	if err := opts.Self.Check(); err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	orDefault(&opts.WindowMessages, 4096)
+	orDefault(&opts.WindowBytes, 4<<20)
+	orDefault(&opts.FrameBytes, 256<<10)
+	orDefault(&opts.Idle, time.Minute)
+	return &Router{
+		opts:    opts,
+		token:   strings.ToLower(rand.Text()[:12]),
+		routes:  map[kvstore.Stream]*route{},
+		byToken: map[string]*route{},
+		peers:   map[message.Node]*peer{},
+	}, nil
+}
+
+func orDefault[T int | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+// ackSubject and hereSubject are the only subjects besides those of messages. Both begin
+// with a node's own name, so that a broker's permissions for a node need no other names
+// than those of the nodes that it talks with.
+func ackSubject(n message.Node, token string) string { return string(n) + ".ACK." + token }
+func hereSubject(n message.Node) string              { return string(n) + ".HERE" }
+
+// Serve listens for acks and starts a publisher for each stream that waits in the store.
+func (r *Router) Serve(ctx context.Context) error {
+	sub, err := r.opts.Transport.Subscribe(ackSubject(r.opts.Self, "*"), r.answer)
+	if err != nil {
+		return fmt.Errorf("subscribe to acks: %w", err)
+	}
+	defer sub.Close()
+	waiting, err := r.opts.Store.Streams()
+	if err != nil {
+		return fmt.Errorf("look for waiting messages: %w", err)
+	}
+	r.mu.Lock()
+	r.serving = true
+	started := make([]kvstore.Stream, 0, len(r.routes))
+	for id := range r.routes {
+		started = append(started, id)
+	}
+	r.mu.Unlock()
+	defer func() {
+		r.mu.Lock()
+		r.serving = false
+		r.mu.Unlock()
+	}()
+	for _, info := range waiting {
+		r.Wake(info.Stream)
+	}
+	for _, id := range started {
+		r.Wake(id)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// Accept takes messages over: when it returns without an error they are on disk, and will
+// be delivered or reported. The order of msgs is the order of their streams. Messages that
+// want no ACK are sent at once and not kept.
+func (r *Router) Accept(_ context.Context, msgs []message.Message) ([]message.ID, error) {
+	return r.accept(msgs, r.opts.Store.Accept)
+}
+
+// AcceptOwn is Accept for replies and errors of the node itself, for which a part of the
+// ring buffer is kept free.
+func (r *Router) AcceptOwn(_ context.Context, msgs []message.Message) ([]message.ID, error) {
+	return r.accept(msgs, r.opts.Store.AcceptOwn)
+}
+
+func (r *Router) accept(msgs []message.Message, store func([]message.Message) ([]message.ID, error)) ([]message.ID, error) {
+	kept := make([]message.Message, 0, len(msgs))
+	for i := range msgs {
+		if msgs[i].ACKTimeout > 0 {
+			kept = append(kept, msgs[i])
+		}
+	}
+	ids := make([]message.ID, 0, len(msgs))
+	if len(kept) > 0 {
+		var err error
+		if ids, err = store(kept); err != nil {
+			return nil, err
+		}
+		for i := range kept {
+			r.opts.Progress.step(Step{ID: ids[i], What: StepAccepted, Peer: kept[i].To, Method: kept[i].Method})
+		}
+		r.wakeAll(kept)
+	}
+	if len(kept) == len(msgs) {
+		return ids, nil
+	}
+	all := make([]message.ID, len(msgs))
+	for i := range msgs {
+		m := &msgs[i]
+		if m.ACKTimeout > 0 {
+			all[i], ids = ids[0], ids[1:]
+			continue
+		}
+		err := r.SendUnacked(m)
+		all[i] = m.ID
+		code, why := message.CodeDone, ""
+		if err != nil {
+			code, why = message.CodeUnreachable, err.Error()
+		}
+		if err := r.opts.Store.Note(m, code, why); err != nil {
+			r.report(errorkernel.StoreFailed, m, err)
+		}
+	}
+	return all, nil
+}
+
+// SendUnacked sends a message once, now, without storing it or waiting for an ACK. It
+// gives the message its id.
+func (r *Router) SendUnacked(m *message.Message) error {
+	r.opts.Store.Stamp(m)
+	raw, err := wire.EncodeMessage(m)
+	if err != nil {
+		return err
+	}
+	data, err := r.opts.Codec.EncodeFrame(&wire.Frame{From: r.opts.Self, To: m.To, Method: m.Method,
+		Sent: time.Now().UnixMilli(), Entries: []wire.Entry{{Message: raw}}})
+	if err != nil {
+		return err
+	}
+	subject := message.Subject{Node: m.To, Method: m.Method, Kind: r.opts.Kind(m.Method).WithoutACK()}
+	return r.opts.Transport.Publish(subject.String(), "", data)
+}
+
+func (r *Router) report(class errorkernel.Class, m *message.Message, err error) {
+	r.opts.Report.Report(errorkernel.Event{Class: class, Process: "router", Err: err, ID: m.ID, From: m.From,
+		Method: m.Method, Subject: string(m.To) + "." + string(m.Method)})
+}
+
+func (r *Router) wakeAll(msgs []message.Message) {
+	var last kvstore.Stream
+	for i := range msgs {
+		if id := (kvstore.Stream{Peer: msgs[i].To, Method: msgs[i].Method}); id != last {
+			r.Wake(id)
+			last = id
+		}
+	}
+}
+
+// Wake tells the publisher of a stream that something was put on it, and starts it if
+// there is none.
+func (r *Router) Wake(id kvstore.Stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rt := r.routes[id]
+	if rt == nil {
+		r.count++
+		rt = &route{
+			stream: id,
+			token:  r.token + strconv.FormatUint(r.count, 36),
+			wake:   make(chan struct{}, 1),
+			here:   make(chan struct{}, 1),
+			acks:   make(chan ackOrNothing, 64),
+		}
+		r.routes[id] = rt
+		if r.serving {
+			r.start(rt)
+		}
+		return
+	}
+	notify(rt.wake)
+	if r.serving && r.byToken[rt.token] == nil {
+		r.start(rt)
+	}
+}
+
+// start is called with mu held.
+func (r *Router) start(rt *route) {
+	r.byToken[rt.token] = rt
+	r.listen(rt.stream.Peer)
+	err := r.opts.Publishers.Start(Child{
+		Name:    "publisher " + string(rt.stream.Method) + " to " + string(rt.stream.Peer),
+		Make:    func() Service { return newPublisher(r, rt) },
+		Restart: Transient,
+		Grace:   10 * time.Second,
+	})
+	if err != nil { // the node is stopping
+		r.drop(rt)
+	}
+}
+
+// retire ends a publisher that has nothing to do, unless something has come in between.
+func (r *Router) retire(rt *route) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(rt.wake) > 0 {
+		return false
+	}
+	r.drop(rt)
+	return true
+}
+
+// drop is called with mu held.
+func (r *Router) drop(rt *route) {
+	delete(r.routes, rt.stream)
+	delete(r.byToken, rt.token)
+	if p := r.peers[rt.stream.Peer]; p != nil {
+		if p.routes--; p.routes == 0 {
+			delete(r.peers, rt.stream.Peer)
+			p.sub.Close()
+		}
+	}
+}
+
+// listen begins to listen for the presence of a node, before anything is sent to it: it
+// may come back at any moment. Called with mu held.
+func (r *Router) listen(n message.Node) {
+	if n == r.opts.Self {
+		return
+	}
+	p := r.peers[n]
+	if p == nil {
+		sub, err := r.opts.Transport.Subscribe(hereSubject(n), func(Delivery) { r.here(n) })
+		if err != nil {
+			// Without it the next attempt comes when the ACK timeout says so.
+			r.opts.Log.Warn("presence is not heard", "node", n, "err", err)
+			return
+		}
+		p = &peer{sub: sub}
+		r.peers[n] = p
+	}
+	p.routes++
+}
+
+func (r *Router) here(n message.Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, rt := range r.routes {
+		if id.Peer == n {
+			notify(rt.here)
+		}
+	}
+}
+
+// answer takes what arrives on the ack subjects to the publisher that waits for it.
+func (r *Router) answer(d Delivery) {
+	token := d.Subject[strings.LastIndexByte(d.Subject, '.')+1:]
+	r.mu.Lock()
+	rt := r.byToken[token]
+	r.mu.Unlock()
+	if rt == nil {
+		return // of an earlier run, or a publisher that has ended
+	}
+	var a ackOrNothing
+	if !d.NoResponders {
+		ack, err := r.opts.Codec.DecodeAck(d.Data)
+		if err != nil {
+			r.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "router", Err: err, Subject: d.Subject})
+			return
+		}
+		a.ack = ack
+	}
+	select {
+	case rt.acks <- a:
+	default: // acks are cumulative; the next one, or the next attempt, makes up for it
+	}
+}
+
+// Presence is a service that tells all who wait for this node that it is there, at each
+// connect. It has to be started after the subscribers.
+func (r *Router) Presence() Service {
+	return ServiceFunc(func(ctx context.Context) error {
+		for {
+			up, changed := r.opts.Transport.State()
+			if up {
+				if err := r.opts.Transport.Flush(ctx); err == nil {
+					err = r.opts.Transport.Publish(hereSubject(r.opts.Self), "", []byte(r.token))
+					r.opts.Log.Debug("presence announced", "err", err)
+				}
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+		}
+	})
+}
+
+// notify puts a token into a channel of one slot.
+func notify(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

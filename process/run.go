@@ -1,0 +1,202 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"steward/errorkernel"
+	"steward/kvstore"
+	"steward/message"
+)
+
+// run carries out one call of a method that is not Exact, under its timeout, and says how
+// it ended. Whether the node was stopped in the middle of it is for the caller to look at.
+func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) kvstore.Finished {
+	m := w.Message
+	if m.TTL > 0 && time.Since(w.Accepted) > m.TTL {
+		return s.ended(w, attempt, time.Now(), Outcome{Exit: -1}, 0, errExpired)
+	}
+	c := s.call(m, attempt)
+	var part uint32
+	c.Emit = func(ctx context.Context, body []byte) error {
+		if !m.WantsReply() {
+			return nil
+		}
+		r := s.replyTo(m, body, nil, part)
+		part++
+		return s.reply(ctx, r)
+	}
+	s.step(m, StepStarted, "")
+	started := time.Now()
+	runCtx := ctx
+	if m.MethodTimeout > 0 {
+		var cancel context.CancelFunc
+		runCtx, cancel = context.WithTimeout(ctx, m.MethodTimeout)
+		defer cancel()
+	}
+	var out Outcome
+	err := s.guard(m, func() (err error) {
+		out, err = s.opts.Spec.Run(runCtx, c)
+		return err
+	})
+	return s.ended(w, attempt, started, out, part, err)
+}
+
+// guard runs a method and turns its panic into an error: it is this message that failed,
+// and not the process that runs it, which would run it again.
+func (s *Subscriber) guard(m *message.Message, run func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%s panicked: %v", m.Method, v)
+			s.opts.Report.Report(errorkernel.Event{Class: errorkernel.ProcessPanic, Process: s.process, ID: m.ID, From: m.From,
+				Method: m.Method, Err: err, Stack: string(debug.Stack())})
+		}
+	}()
+	return run()
+}
+
+var (
+	errExpired     = errors.New("its ttl passed before it could be run")
+	errInterrupted = errors.New("the node went down while the method ran; it was not run again")
+)
+
+// ended makes the end of a run: result, event and reply.
+func (s *Subscriber) ended(w kvstore.Waiting, attempt int, started time.Time, out Outcome, part uint32, err error) kvstore.Finished {
+	m := w.Message
+	res := message.Result{Code: message.CodeDone, Exit: out.Exit, Signal: out.Signal, Stderr: out.Stderr, StderrSize: out.StderrSize,
+		Started: started, Took: time.Since(started), Attempt: attempt}
+	switch {
+	case err == nil:
+	case errors.Is(err, errExpired):
+		res.Code = message.CodeExpired
+	case errors.Is(err, errInterrupted):
+		res.Code, res.Took = message.CodeInterrupted, 0
+	case errors.Is(err, message.ErrInvalid):
+		res.Code = message.CodeInvalid
+	case errors.Is(err, context.DeadlineExceeded):
+		res.Code = message.CodeTimeout
+	default:
+		res.Code = message.CodeFailed
+	}
+	if err != nil {
+		res.Text = err.Error()
+	}
+	f := kvstore.Finished{Arrival: w.Arrival, Message: m, Result: res}
+	switch {
+	case m.WantsReply():
+		f.Reply = s.replyTo(m, out.Body, &res, part)
+	case err != nil && !m.IsReply():
+		// Nobody asked for a reply, but the sender has to learn that it failed.
+		f.Reply = s.replyTo(m, nil, &res, 0)
+		f.Reply.Method = message.MethodNone
+	}
+	return f
+}
+
+// reportEnd tells the error kernel about a run that failed, or that wrote on stderr.
+func (s *Subscriber) reportEnd(f *kvstore.Finished) {
+	res, m := &f.Result, f.Message
+	if res.OK() && len(res.Stderr) == 0 {
+		return
+	}
+	text := res.Text
+	if len(res.Stderr) > 0 {
+		if text != "" {
+			text += "; "
+		}
+		text += "stderr: " + excerpt(res.Stderr, res.StderrSize)
+	}
+	s.opts.Report.Report(errorkernel.Event{Class: errorkernel.MethodFailed, Process: s.process, ID: m.ID, From: m.From, Method: m.Method,
+		Subject: message.Subject{Node: s.opts.Env.Self, Method: m.Method, Kind: s.opts.Spec.Kind}.String(),
+		Err:     fmt.Errorf("%s: %s", res.Code, text)})
+}
+
+// excerpt is the beginning of an output for an error line, which says how much is missing.
+func excerpt(b []byte, size int64) string {
+	const most = 1 << 10
+	s := string(b[:min(len(b), most)])
+	if rest := max(size, int64(len(b))) - int64(len(s)); rest > 0 {
+		s += fmt.Sprintf("… (%d bytes more)", rest)
+	}
+	return s
+}
+
+// replyTo makes one part of the reply to m; the last part has the result.
+func (s *Subscriber) replyTo(m *message.Message, body []byte, res *message.Result, part uint32) *message.Message {
+	return &message.Message{
+		To: m.From, Method: m.ReplyMethod, Data: m.ReplyMethodArgs, Body: body, ReplyMethod: message.MethodNone,
+		ACKTimeout: m.ReplyACKTimeout, Retries: m.ReplyRetries, RetryWait: m.RetryWait, MethodTimeout: m.ReplyMethodTimeout,
+		Directory: m.Directory, FileName: m.FileName, Headers: m.Headers,
+		InReplyTo: m.ID, RequestMethod: m.Method, Part: part, Result: res,
+	}
+}
+
+// reply puts a reply, or a part of one, on the ring buffer. While there is no room, it waits.
+func (s *Subscriber) reply(ctx context.Context, r *message.Message) error {
+	for wait := firstWait; ; wait = min(2*wait, lastWait) {
+		_, err := s.opts.Send.AcceptOwn(ctx, []message.Message{*r})
+		if err == nil {
+			return nil
+		}
+		s.reportStore(r.InReplyTo, fmt.Errorf("reply: %w", err))
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// runUnacked carries out a message that nobody acknowledges, and returns its reply or nil.
+func (s *Subscriber) runUnacked(ctx context.Context, m *message.Message) *message.Message {
+	w := kvstore.Waiting{Message: m, Accepted: m.Accepted}
+	var f kvstore.Finished
+	if s.opts.Spec.Crash == Exact {
+		s.step(m, StepStarted, "")
+		started := time.Now()
+		err := s.guard(m, func() error { return s.opts.Spec.RunAll(ctx, []*Call{s.call(m, 1)})[0] })
+		f = s.ended(w, 1, started, Outcome{Exit: -1}, 0, err)
+	} else {
+		f = s.run(ctx, w, 1)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	s.reportEnd(&f)
+	s.step(m, StepEnded, endText(&f.Result))
+	return f.Reply
+}
+
+func (s *Subscriber) reportStore(id message.ID, err error) {
+	s.opts.Report.Report(errorkernel.Event{Class: errorkernel.StoreFailed, Process: s.process, ID: id, Method: s.opts.Spec.Name, Err: err})
+}
+
+func (s *Subscriber) step(m *message.Message, what StepKind, text string) {
+	s.opts.Progress.step(Step{ID: m.ID, What: what, Peer: m.From, Method: m.Method, Text: text})
+}
+
+func endText(r *message.Result) string {
+	if r.Text == "" {
+		return string(r.Code)
+	}
+	return string(r.Code) + ": " + r.Text
+}
+
+// Work that cannot be done at the moment is tried again after these waits, which double.
+const (
+	firstWait = 100 * time.Millisecond
+	lastWait  = 30 * time.Second
+)
+
+// pause waits, or returns the context's error.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

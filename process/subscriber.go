@@ -1,0 +1,397 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"steward/errorkernel"
+	"steward/internal/logattr"
+	"steward/kvstore"
+	"steward/message"
+	"steward/message/wire"
+)
+
+// Inbox is what delivery needs of the store on the receiving side. *kvstore.Store is one.
+type Inbox interface {
+	Take([]kvstore.Arrival) ([]kvstore.Taken, error)
+	Lanes() ([]kvstore.Stream, error)
+	ReadLane(id kvstore.Stream, after uint64, n, size int) ([]kvstore.Waiting, error)
+	Begin(id kvstore.Stream, first uint64, mark kvstore.Mark) error
+	Finish(id kvstore.Stream, mark uint64, finished []kvstore.Finished) error
+}
+
+// Acceptor takes over messages that the node itself has to send. *Router is one.
+type Acceptor interface {
+	AcceptOwn(context.Context, []message.Message) ([]message.ID, error)
+	Wake(kvstore.Stream)
+}
+
+// SubscriberOptions configure a subscriber. All but MaxParallel are needed.
+type SubscriberOptions struct {
+	Spec Spec
+	Env  *Env
+	// Allowed says whether a node may use the method here. The node itself always may.
+	Allowed   func(message.Node) bool
+	Store     Inbox
+	Send      Acceptor
+	Transport Transport
+	Codec     *wire.Codec
+	// Lanes runs the lanes, one per sender of whom something waits.
+	Lanes    Starter
+	Report   errorkernel.Reporter
+	Progress *Progress
+	Log      *slog.Logger
+	// MaxParallel bounds the runs of a method without order (default 64).
+	MaxParallel int
+	// Idle is how long a lane without work stays (default 1 minute).
+	Idle time.Duration
+}
+
+// Subscriber receives the messages for one method. It checks each frame, puts it into the
+// inbox, acknowledges what is on disk, and has a lane per sender run it. While one commit
+// is under way, the frames that arrive gather and share the next.
+type Subscriber struct {
+	opts    SubscriberOptions
+	log     *slog.Logger
+	process string
+	slots   chan struct{} // one for each run under way of a method without order
+
+	frames  chan Delivery
+	unacked chan *message.Message
+	ready   chan struct{}
+
+	mu    sync.Mutex // guards lanes
+	lanes map[kvstore.Stream]*lane
+}
+
+const (
+	// framesWaiting bounds the frames between the transport and the inbox. When they are
+	// full the transport has to wait, and drops what it cannot hold.
+	framesWaiting = 64
+	// unackedWaiting bounds the messages without ACK between the transport and their run.
+	// Nobody waits for them: when they are full, more are dropped.
+	unackedWaiting = 256
+)
+
+// NewSubscriber checks the options and returns a subscriber.
+func NewSubscriber(opts SubscriberOptions) (*Subscriber, error) {
+	switch {
+	case opts.Env == nil, opts.Allowed == nil, opts.Store == nil, opts.Send == nil, opts.Transport == nil, opts.Codec == nil,
+		opts.Lanes == nil, opts.Report == nil, opts.Progress == nil, opts.Log == nil:
+		return nil, errors.New("subscriber: an option is missing")
+	case opts.Spec.Name == "":
+		return nil, errors.New("subscriber: no method")
+	}
+	orDefault(&opts.MaxParallel, 64)
+	orDefault(&opts.Idle, time.Minute)
+	name := "subscriber " + string(opts.Spec.Name)
+	return &Subscriber{
+		opts:    opts,
+		process: name,
+		log:     opts.Log.With(logattr.Process(name)),
+		slots:   make(chan struct{}, opts.MaxParallel),
+		frames:  make(chan Delivery, framesWaiting),
+		unacked: make(chan *message.Message, unackedWaiting),
+		ready:   make(chan struct{}),
+		lanes:   map[kvstore.Stream]*lane{},
+	}, nil
+}
+
+// Ready is closed when the subscriptions are made and the lanes of the last run started.
+func (s *Subscriber) Ready() <-chan struct{} { return s.ready }
+
+// Serve subscribes and takes frames until ctx ends.
+func (s *Subscriber) Serve(ctx context.Context) error {
+	lanes, err := s.opts.Store.Lanes()
+	if err != nil {
+		return fmt.Errorf("look for messages that wait for %s: %w", s.opts.Spec.Name, err)
+	}
+	for _, id := range lanes {
+		if id.Method == s.opts.Spec.Name {
+			s.wake(id)
+		}
+	}
+	err = s.opts.Lanes.Start(Child{Name: s.process + " without ACK", Restart: Transient, Grace: laneGrace,
+		Make: func() Service { return ServiceFunc(s.serveUnacked) }})
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	subject := message.Subject{Node: s.opts.Env.Self, Method: s.opts.Spec.Name, Kind: s.opts.Spec.Kind}
+	for _, kind := range []message.Kind{subject.Kind, subject.Kind.WithoutACK()} {
+		subject.Kind = kind
+		sub, err := s.opts.Transport.Subscribe(subject.String(), func(d Delivery) {
+			select {
+			case s.frames <- d:
+			case <-ctx.Done():
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("subscribe to %s: %w", subject, err)
+		}
+		defer sub.Close()
+	}
+	close(s.ready)
+	var batch []Delivery
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case d := <-s.frames:
+			batch = append(batch[:0], d)
+		gather:
+			for len(batch) < framesWaiting {
+				select {
+				case d := <-s.frames:
+					batch = append(batch, d)
+				default:
+					break gather
+				}
+			}
+			s.take(batch)
+			clear(batch)
+		}
+	}
+}
+
+// received is a frame on its way into the inbox.
+type received struct {
+	reply string
+	lane  *lane // reserved for it, or nil
+	kvstore.Arrival
+}
+
+// take puts frames into the inbox and acknowledges them.
+func (s *Subscriber) take(batch []Delivery) {
+	var frames []received
+	for _, d := range batch {
+		if f, ok := s.check(d); ok {
+			frames = append(frames, f)
+		}
+	}
+	if len(frames) == 0 {
+		return
+	}
+	arrivals := make([]kvstore.Arrival, len(frames))
+	for i := range frames {
+		arrivals[i] = frames[i].Arrival
+	}
+	taken, err := s.opts.Store.Take(arrivals)
+	if err != nil {
+		// Not acknowledged, so it will be sent again.
+		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.StoreFailed, Process: s.process, Method: s.opts.Spec.Name,
+			From: frames[0].Stream.Peer, Err: fmt.Errorf("take %d frames: %w", len(frames), err)})
+	}
+	for i := range frames {
+		f := &frames[i]
+		if err != nil {
+			f.lane.release(0)
+			continue
+		}
+		s.ack(f, &taken[i])
+		for _, id := range taken[i].Stored {
+			s.opts.Progress.step(Step{ID: id, What: StepReceived, Peer: f.Stream.Peer, Method: f.Stream.Method})
+		}
+		f.lane.release(taken[i].Begun)
+		if len(taken[i].Stored) > 0 {
+			s.wake(f.Stream)
+		}
+	}
+}
+
+func (s *Subscriber) ack(f *received, t *kvstore.Taken) {
+	a := wire.Ack{By: s.opts.Env.Self, To: f.Stream.Peer, Method: f.Stream.Method, Epoch: f.Epoch, Next: t.Next, Gap: t.Gap, Busy: t.Busy}
+	for _, r := range t.Refused {
+		a.Refused = append(a.Refused, wire.Refusal{Seq: r.Seq, Code: message.Code(r.Code), Text: r.Text})
+	}
+	s.answer(f.reply, &a)
+}
+
+func (s *Subscriber) answer(subject string, a *wire.Ack) {
+	if subject == "" {
+		return
+	}
+	data, err := s.opts.Codec.EncodeAck(a)
+	if err == nil {
+		err = s.opts.Transport.Publish(subject, "", data)
+	}
+	if err != nil { // the sender will ask again
+		s.log.Debug("ack not sent", logattr.To(a.To), logattr.Err(err))
+	}
+}
+
+// check decodes a frame and decides about each of its messages. It answers frames that make
+// no sense, and passes on those without ACK.
+func (s *Subscriber) check(d Delivery) (received, bool) {
+	f, err := s.opts.Codec.DecodeFrame(d.Data)
+	if err == nil {
+		err = s.belongs(f, d)
+	}
+	if err != nil {
+		from := message.Node("")
+		if f != nil {
+			from = f.From
+		}
+		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: s.process, Subject: d.Subject, From: from, Err: err})
+		s.answer(d.Reply, &wire.Ack{By: s.opts.Env.Self, To: from, Method: s.opts.Spec.Name, Code: message.CodeInvalid, Text: err.Error()})
+		return received{}, false
+	}
+	allowed := d.Local || s.opts.Allowed(f.From)
+	if !allowed {
+		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: s.process, Subject: d.Subject, From: f.From,
+			Err: fmt.Errorf("%s: %s may not use %s here; -startSub%s lists who may", message.CodeDenied, f.From, s.opts.Spec.Name, s.opts.Spec.Name)})
+	}
+	r := received{reply: d.Reply, Arrival: kvstore.Arrival{Stream: kvstore.Stream{Peer: f.From, Method: f.Method},
+		Epoch: f.Epoch, Base: f.Base, First: f.First, End: f.End, Items: make([]kvstore.Item, 0, len(f.Entries))}}
+	var sound []*message.Message
+	now := time.Now()
+	for _, e := range f.Entries {
+		it := kvstore.Item{Seq: e.Seq, Message: e.Message}
+		m, err := wire.DecodeMessage(e.Message)
+		switch {
+		case err != nil:
+			it.Refuse, it.Text = message.CodeInvalid, err.Error()
+		case !allowed:
+			it.Refuse, it.Text = message.CodeDenied, fmt.Sprintf("%s may not use %s on %s", f.From, s.opts.Spec.Name, s.opts.Env.Self)
+		default:
+			m.From, m.To, m.Method = f.From, s.opts.Env.Self, f.Method
+			it.ID = m.ID
+			it.Accepted = now.Add(-max(0, time.UnixMilli(f.Sent).Sub(m.Accepted)))
+			m.Accepted = it.Accepted
+			if m.Expired(now) {
+				it.Refuse, it.Text = message.CodeExpired, "arrived after its ttl"
+			} else if len(m.Data) < s.opts.Spec.MinArgs {
+				it.Refuse, it.Text = message.CodeInvalid, fmt.Sprintf("%s wants at least %d arguments in data", f.Method, s.opts.Spec.MinArgs)
+			}
+		}
+		if it.Refuse == "" {
+			sound = append(sound, m)
+		}
+		r.Items = append(r.Items, it)
+	}
+	if f.Epoch == 0 {
+		s.passUnacked(sound)
+		return received{}, false
+	}
+	s.reserve(&r, sound)
+	return r, true
+}
+
+// belongs says whether a frame says the same as the subject that it came on: a broker's
+// permissions are about subjects.
+func (s *Subscriber) belongs(f *wire.Frame, d Delivery) error {
+	switch {
+	case f.To != s.opts.Env.Self || f.Method != s.opts.Spec.Name:
+		return fmt.Errorf("%w frame: it is for %s on %s, and came on %s", message.ErrInvalid, f.Method, f.To, d.Subject)
+	case d.Local != (f.From == s.opts.Env.Self):
+		return fmt.Errorf("%w frame: it came over the broker and claims to be from this node itself; is there another node with the name %s?",
+			message.ErrInvalid, s.opts.Env.Self)
+	}
+	return nil
+}
+
+// reserve marks the beginning of a run in the commit that accepts its messages, if the lane
+// has nothing else to do: that saves a commit on the way of a single command.
+func (s *Subscriber) reserve(r *received, msgs []*message.Message) {
+	if len(msgs) == 0 || s.opts.Spec.Crash == Repeat || !s.opts.Spec.Ordered {
+		return
+	}
+	l := s.lane(r.Stream)
+	if !l.reserve() {
+		return
+	}
+	begin := &kvstore.Begin{}
+	if s.opts.Spec.Crash == Exact {
+		calls := make([]*Call, len(msgs))
+		for i, m := range msgs {
+			calls[i] = s.call(m, 1)
+		}
+		undo, err := s.opts.Spec.Mark(calls)
+		if err != nil { // the lane will see for itself
+			l.release(0)
+			return
+		}
+		begin.All, begin.Undo = true, undo
+	}
+	r.lane, r.Begin = l, begin
+}
+
+// call is one run of m.
+func (s *Subscriber) call(m *message.Message, attempt int) *Call {
+	return &Call{Env: s.opts.Env, Message: m, Attempt: attempt,
+		Log: s.log.With(logattr.Msg(m), logattr.From(m.From), logattr.Attempt(attempt))}
+}
+
+// lane returns the lane of a sender, made but not started when it is new.
+func (s *Subscriber) lane(id kvstore.Stream) *lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lanes[id]
+	if l == nil {
+		l = &lane{s: s, id: id, wake: make(chan struct{}, 1)}
+		s.lanes[id] = l
+	}
+	return l
+}
+
+// wake tells a lane that something has arrived, and starts it if it is not running.
+func (s *Subscriber) wake(id kvstore.Stream) {
+	l := s.lane(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	notify(l.wake)
+	if l.running {
+		return
+	}
+	l.running = true
+	s.lanes[id] = l // it may have been dropped in between
+	err := s.opts.Lanes.Start(Child{
+		Name:    "lane " + string(id.Method) + " from " + string(id.Peer),
+		Make:    func() Service { return ServiceFunc(l.serve) },
+		Restart: Transient,
+		Grace:   laneGrace,
+	})
+	if err != nil { // the node is stopping
+		l.running = false
+	}
+}
+
+// retire ends a lane that has nothing to do, unless something has come in between.
+func (s *Subscriber) retire(l *lane) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(l.wake) > 0 || !l.reserve() {
+		return false
+	}
+	l.running = false
+	delete(s.lanes, l.id)
+	return true
+}
+
+// passUnacked hands messages without ACK on, and drops what there is no room for.
+func (s *Subscriber) passUnacked(msgs []*message.Message) {
+	for _, m := range msgs {
+		select {
+		case s.unacked <- m:
+		default:
+			s.log.Debug("dropped: too many messages without ACK wait", logattr.Msg(m), logattr.From(m.From))
+		}
+	}
+}
+
+// serveUnacked runs messages without ACK, one after the other.
+func (s *Subscriber) serveUnacked(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-s.unacked:
+			if reply := s.runUnacked(ctx, m); reply != nil && ctx.Err() == nil {
+				s.reply(ctx, reply)
+			}
+		}
+	}
+}
