@@ -8,7 +8,9 @@ import (
 // Service is the work of one process: Serve blocks until ctx ends or the work is over. A
 // nil error means that the work is over; any other is a failure that the supervisor deals
 // with.
-type Service interface{ Serve(ctx context.Context) error }
+type Service interface {
+	Serve(ctx context.Context) error
+}
 
 // ServiceFunc makes a function a Service.
 type ServiceFunc func(ctx context.Context) error
