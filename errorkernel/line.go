@@ -109,9 +109,12 @@ func cut(s string, most int) string {
 
 // bounded returns ev without what must not be kept, and the text of its cause.
 func bounded(ev Event) (Event, string) {
-	cause := "no reason given"
+	cause := ""
 	if ev.Err != nil {
 		cause = cut(ev.Err.Error(), maxLine)
+	}
+	if cause == "" {
+		cause = "no reason given"
 	}
 	ev.Err = nil
 	ev.Process = cut(ev.Process, maxName)
