@@ -1,0 +1,127 @@
+package natstransport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"steward/errorkernel"
+)
+
+// burst is how long a subscription has to keep up before dropped frames are worth another
+// line.
+const burst = 10 * time.Second
+
+// maxSeen bounds what is remembered about one connection.
+const maxSeen = 256
+
+// faults decides what is said about what goes wrong: each once, until it changes.
+type faults struct {
+	log      *slog.Logger
+	reporter errorkernel.Reporter
+
+	mu   sync.Mutex        // guards last
+	last map[string]string // the last failure by server, since there was a link
+}
+
+// attempt notes that server could not be used.
+func (f *faults) attempt(server string, err error) {
+	f.mu.Lock()
+	known := f.last[server] == err.Error()
+	if f.last == nil {
+		f.last = make(map[string]string)
+	}
+	f.last[server] = err.Error()
+	f.mu.Unlock()
+	switch {
+	case known:
+		f.log.Debug("still no connection to the broker", "server", server, "err", err)
+	case outOfReach(err):
+		f.log.Warn("no connection to the broker", "server", server, "err", err)
+	default:
+		f.report("", fmt.Errorf("connect to broker %s: %w", server, err))
+	}
+}
+
+func (f *faults) up(server string) {
+	f.mu.Lock()
+	clear(f.last)
+	f.mu.Unlock()
+	f.log.Info("connected to the broker", "server", server)
+}
+
+func (f *faults) lost(server string, err error) {
+	if err == nil || outOfReach(err) {
+		f.log.Warn("connection to the broker lost", "server", server, "err", err)
+		return
+	}
+	f.report("", fmt.Errorf("connection to broker %s: %w", server, err))
+}
+
+// outOfReach says that err is what a link that comes and goes looks like, and no refusal.
+func outOfReach(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) ||
+		errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrStaleConnection) ||
+		errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrNoServers)
+}
+
+func (f *faults) report(subject string, err error) {
+	if f.reporter == nil {
+		f.log.Warn("the broker refused something", "subject", subject, "err", err)
+		return
+	}
+	f.reporter.Report(errorkernel.Event{Class: errorkernel.LinkFailed, Process: "transport", Subject: subject, Err: err})
+}
+
+// linkFaults is faults for one connection. It is used by the library's callback goroutine
+// alone.
+type linkFaults struct {
+	*faults
+	slow     map[string]time.Time // when a subscription last dropped frames
+	reported map[string]bool
+}
+
+func (f *faults) link() *linkFaults {
+	return &linkFaults{faults: f, slow: make(map[string]time.Time), reported: make(map[string]bool)}
+}
+
+// quoted finds the subject in what a broker says about permissions.
+var quoted = regexp.MustCompile(`"([^"]*)"`)
+
+// async takes what the library calls back with.
+func (f *linkFaults) async(sub *nats.Subscription, err error) {
+	switch {
+	case errors.Is(err, nats.ErrSlowConsumer) && sub != nil:
+		now := time.Now()
+		if now.Sub(f.slow[sub.Subject]) > burst {
+			f.log.Warn("frames dropped: they arrive faster than they are taken", "subject", sub.Subject)
+		}
+		f.slow[sub.Subject] = now
+	case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, nats.ErrMaxSubscriptionsExceeded),
+		errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
+		errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrAuthorization):
+		if f.reported[err.Error()] || len(f.reported) >= maxSeen {
+			return
+		}
+		f.reported[err.Error()] = true
+		subject := ""
+		if m := quoted.FindStringSubmatch(err.Error()); m != nil {
+			subject = m[1]
+		}
+		f.report(subject, err)
+	default:
+		// Errors that end the connection are dealt with when it has ended; what is left is
+		// garbage that somebody sent.
+		f.log.Debug("error on the connection to the broker", "err", err)
+	}
+}
