@@ -1,0 +1,97 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"steward/message"
+)
+
+const nameConfigFolder = "configFolder"
+
+// options returns the table of all settings, in the order of help text and file.
+func options(methods []Method) ([]option, error) {
+	const count = math.MaxInt32 // fits an int everywhere
+	var opts []option
+	group := func(name string, some ...option) {
+		for _, o := range some {
+			o.group = name
+			opts = append(opts, o)
+		}
+	}
+
+	group("Node",
+		text("nodeName", "central", "unique name of this node; dots allowed", func(c *Config) *message.Node { return &c.NodeName }, checkNode),
+		text("centralNodeName", "central", "name of the central node, where errors and hellos go", func(c *Config) *message.Node { return &c.CentralNodeName }, checkNode),
+		seconds("startPubREQHello", 0, 0, "time between hellos to central; 0 = none", func(c *Config) *time.Duration { return &c.StartPubREQHello }),
+	)
+	group("Broker",
+		brokers("brokerAddress", "127.0.0.1:4222", "host:port of one or more brokers, comma separated; nats://, tls://, ws:// and wss:// accepted"),
+		text("embeddedBroker", "", "host:port to run a broker on inside this process; empty = off", func(c *Config) *string { return &c.EmbeddedBroker }, listenAddress),
+		seconds("brokerConnectTimeout", 5, 1, "how long one attempt to connect may take", func(c *Config) *time.Duration { return &c.BrokerConnectTimeout }),
+		seconds("reconnectWait", 2, 1, "time between attempts to connect", func(c *Config) *time.Duration { return &c.ReconnectWait }),
+		seconds("reconnectJitter", 1, 0, "up to this much is added to reconnectWait by chance", func(c *Config) *time.Duration { return &c.ReconnectJitter }),
+		text("nkeySeedFile", "", "file with the nkey seed to log in with", func(c *Config) *string { return &c.NkeySeedFile }, anything),
+		text("credsFile", "", "file with NATS credentials to log in with", func(c *Config) *string { return &c.CredsFile }, anything),
+		text("rootCAPath", "", "file with the certificates that the broker's is checked against", func(c *Config) *string { return &c.RootCAPath }, anything),
+		text("clientCertFile", "", "file with the certificate to log in with", func(c *Config) *string { return &c.ClientCertFile }, anything),
+		text("clientKeyFile", "", "file with the key of clientCertFile", func(c *Config) *string { return &c.ClientKeyFile }, anything),
+	)
+	group("Folders",
+		text(nameConfigFolder, "./etc", "folder of config.toml; also by CONFIGFOLDER in the environment", func(c *Config) *string { return &c.ConfigFolder }, notEmpty),
+		text("socketFolder", "./tmp", "folder of steward.sock", func(c *Config) *string { return &c.SocketFolder }, notEmpty),
+		text("databaseFolder", "./lib", "folder of the message store", func(c *Config) *string { return &c.DatabaseFolder }, notEmpty),
+		text("subscribersDataFolder", "./var", "folder below which methods write files", func(c *Config) *string { return &c.SubscribersDataFolder }, notEmpty),
+	)
+	group("Messages",
+		seconds("defaultMessageTimeout", 5, 1, "wait for an ACK, for messages that do not say", func(c *Config) *time.Duration { return &c.DefaultMessageTimeout }),
+		number("defaultMessageRetries", 3, 0, count, "attempts before a message is given up, for messages that do not say; 0 = never", func(c *Config) *int { return &c.DefaultMessageRetries }),
+		seconds("defaultMethodTimeout", 10, 1, "how long a method may run, for messages that do not say", func(c *Config) *time.Duration { return &c.DefaultMethodTimeout }),
+		seconds("errorMessageTimeout", 60, 1, "wait for an ACK of an error message to central", func(c *Config) *time.Duration { return &c.ErrorMessageTimeout }),
+		number("errorMessageRetries", 0, 0, count, "attempts before an error message to central is given up; 0 = never", func(c *Config) *int { return &c.ErrorMessageRetries }),
+	)
+	group("Limits",
+		number("ringBufferSize", 1_000_000, 1, count, "messages that may wait on this node", func(c *Config) *int { return &c.RingBufferSize }),
+		number("ringBufferBytes", 4<<30, 1, math.MaxInt64, "bytes that waiting messages may take on disk", func(c *Config) *int64 { return &c.RingBufferBytes }),
+		number("maxMessageSize", 512<<10, 1<<10, 64<<20, "bytes of one message at most", func(c *Config) *int { return &c.MaxMessageSize }),
+		number("maxParallel", 64, 1, 1<<16, "calls of one unordered method (REQn...) that run at once", func(c *Config) *int { return &c.MaxParallel }),
+		seconds("socketIdleTimeout", 2, 0, "silence after an answer until steward.sock closes a connection; 0 = never", func(c *Config) *time.Duration { return &c.SocketIdleTimeout }),
+	)
+	group("Watching",
+		text("promHostAndPort", ":2112", "host:port of metrics, health and readiness; empty = off", func(c *Config) *string { return &c.PromHostAndPort }, listenAddress),
+		text("profilingPort", "", "port of pprof on loopback; empty = off", func(c *Config) *string { return &c.ProfilingPort }, portOrNothing),
+		text("logLevel", "info", "what is logged: debug, info, warn or error", func(c *Config) *string { return &c.LogLevel }, oneOf("debug", "info", "warn", "error")),
+		text("logFormat", "text", "how it is logged: text or json", func(c *Config) *string { return &c.LogFormat }, oneOf("text", "json")),
+	)
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	for _, m := range methods {
+		if strings.Trim(string(m.Name), plain) != "" || m.Name == "" {
+			return nil, fmt.Errorf("method %s: want letters and digits only", message.Quote(string(m.Name)))
+		}
+		o := senders(m)
+		if err := o.store(&Config{Subscribers: make(map[message.Method][]string)}, o.def); err != nil {
+			return nil, fmt.Errorf("default of %s: %w", o.name, err)
+		}
+		group("Subscribers", o)
+	}
+
+	seen := make(map[string]string)
+	for _, o := range opts {
+		env := EnvName(o.name)
+		if other, ok := seen[env]; ok {
+			return nil, fmt.Errorf("%s and %s cannot be told apart in the environment, both are %s", other, o.name, env)
+		}
+		seen[env] = o.name
+	}
+	return opts, nil
+}
+
+func names(opts []option) []string {
+	list := make([]string, 0, len(opts))
+	for _, o := range opts {
+		list = append(list, o.name)
+	}
+	return list
+}
