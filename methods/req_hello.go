@@ -1,0 +1,34 @@
+package methods
+
+import (
+	"context"
+	"path"
+	"strings"
+
+	"steward/message"
+	"steward/process"
+)
+
+var _ = register(process.Spec{
+	Name:    message.MethodHello,
+	Summary: "note in hello/<node>/hello.log that a node said it is there",
+	Args:    "[TEXT ...]",
+	Kind:    message.EventNACK,
+	Access:  process.AccessAll,
+	Ordered: true,
+	Crash:   process.Repeat,
+	Reply:   message.MethodNone,
+	Run: func(ctx context.Context, c *process.Call) (process.Outcome, error) {
+		return process.Outcome{Exit: -1}, helloLog.line(ctx, c)
+	},
+})
+
+var helloLog = lineLog{
+	file: func(m *message.Message) (string, error) {
+		return path.Join("hello", string(m.From), "hello.log"), m.From.Check()
+	},
+	text: func(m *message.Message) string {
+		return strings.TrimSpace("hello from " + string(m.From) + " " + strings.Join(m.Data, " "))
+	},
+	rotate: rotateAt,
+}

@@ -1,0 +1,22 @@
+package methods
+
+import (
+	"steward/message"
+	"steward/process"
+)
+
+var toFile replacer
+
+var _ = register(process.Spec{
+	Name:    "REQToFile",
+	Summary: "write the reply, or lines of text, to a file in the data folder in place of what it held",
+	Args:    "[LINE ...]",
+	Kind:    message.EventACK,
+	Access:  process.AccessAll,
+	Ordered: true,
+	Crash:   process.Exact,
+	Reply:   message.MethodNone,
+	RunAll:  toFile.runAll,
+	Mark:    toFile.mark,
+	Undo:    toFile.undo,
+})
