@@ -122,6 +122,11 @@ func orDefault[T int | time.Duration](v *T, d T) {
 func ackSubject(n message.Node, token string) string { return string(n) + ".ACK." + token }
 func hereSubject(n message.Node) string              { return string(n) + ".HERE" }
 
+// IsAckSubject reports whether acks for a node arrive on subject.
+func IsAckSubject(n message.Node, subject string) bool {
+	return strings.HasPrefix(subject, ackSubject(n, ""))
+}
+
 // Serve listens for acks and starts a publisher for each stream that waits in the store.
 func (r *Router) Serve(ctx context.Context) error {
 	sub, err := r.opts.Transport.Subscribe(ackSubject(r.opts.Self, "*"), r.answer)

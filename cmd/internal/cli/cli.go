@@ -1,0 +1,137 @@
+// Package cli is the command line of steward: it reads arguments, runs one command and
+// returns its exit status. Results go to stdout, everything else to stderr.
+//
+// There is one file per command. Nothing here exits the program or reads its arguments,
+// environment or streams other than as handed to [Run], so a test can run any command.
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+)
+
+// The exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+// streams are what a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// command is one sub command.
+type command struct {
+	name    string
+	summary string
+	run     func(ctx context.Context, args []string, s streams) error
+}
+
+func commands() []command {
+	return []command{
+		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
+		{"version", "print the version", runVersion},
+	}
+}
+
+// usageError is an error in the arguments.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+// hinted adds a line of advice to an error.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// Run runs steward with args, which do not hold the program's name, and returns its exit
+// status. The first interrupt ends the command in order, the second one at once.
+func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	s := streams{stdin, stdout, stderr}
+	err := dispatch(ctx, args, env, s)
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, flag.ErrHelp):
+		return exitDone
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(stderr, "steward: %s\n", line)
+	}
+	var h hinted
+	if errors.As(err, &h) {
+		fmt.Fprintf(stderr, "hint: %s\n", h.hint)
+	}
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func dispatch(ctx context.Context, args, env []string, s streams) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return runNode(ctx, args, env, s)
+	}
+	if args[0] == "help" {
+		return help(s.out)
+	}
+	for _, c := range commands() {
+		if c.name == args[0] {
+			return c.run(ctx, args[1:], s)
+		}
+	}
+	return usageError{hinted{fmt.Errorf("%q is not a command", args[0]), "steward help lists them"}}
+}
+
+// Version is that of the module, or of the commit that the program was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	revision, dirty := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "+dirty"
+		}
+	}
+	if revision == "" {
+		return "devel"
+	}
+	return "devel-" + revision + dirty
+}
+
+func runVersion(_ context.Context, args []string, s streams) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("version: %q is one argument too many", args[0])}
+	}
+	_, err := fmt.Fprintf(s.out, "steward %s\n", version())
+	return err
+}

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"steward/cmd/internal/node"
+	"steward/config"
+	"steward/methods"
+	"steward/process"
+)
+
+// runNode runs the daemon: steward without a command.
+func runNode(ctx context.Context, args, env []string, s streams) (err error) {
+	registry, err := methods.Builtin()
+	if err != nil {
+		return err
+	}
+	cfg, err := config.Load(args, env, configMethods(registry))
+	if errors.Is(err, flag.ErrHelp) {
+		return errors.Join(help(s.out), flag.ErrHelp)
+	}
+	if err != nil {
+		return usageError{hinted{err, "steward -help lists the flags"}}
+	}
+	log := newLogger(s.err, cfg)
+	for _, w := range append(cfg.Warnings, cfg.Save()...) {
+		log.Warn(w)
+	}
+	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: s.out, Stderr: s.err, Version: version()})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	return n.Run(ctx)
+}
+
+// configMethods tells the configuration of the methods that there are.
+func configMethods(r *methods.Registry) []config.Method {
+	var list []config.Method
+	for _, spec := range r.All() {
+		m := config.Method{Name: spec.Name}
+		if spec.Access == process.AccessAll {
+			m.Default = []string{"*"}
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
+func newLogger(w io.Writer, cfg *config.Config) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // checked by the configuration
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// help prints how to use the program, with all its flags.
+func help(w io.Writer) error {
+	registry, err := methods.Builtin()
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(w, `steward controls machines whose link comes and goes.
+
+usage:
+  steward [flags]      run a node
+  steward COMMAND      one of the commands below
+
+commands:
+`)
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+	}
+	fmt.Fprintf(w, `  %-10s this text
+
+A message is handed to a running node through its socket:
+
+  nc -U tmp/steward.sock < example/req_cli_command.json
+
+exit codes: 0 done, 1 failed, 2 usage, 130 interrupted
+
+flags of a node:
+`, "help")
+	return config.Usage(w, configMethods(registry))
+}

@@ -1,0 +1,273 @@
+// Package node builds one running node from its configuration. It is the only place that
+// knows every package; it joins them and decides nothing else.
+//
+// [New] acquires what a node holds (folders, store, broker, link) and gives it all back
+// when one of them fails; [Node.Run] serves until its context ends; [Node.Close] gives back
+// what New acquired. Any number of nodes can live in one process.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"steward/config"
+	"steward/errorkernel"
+	"steward/internal/logattr"
+	"steward/kvstore"
+	"steward/message"
+	"steward/methods"
+	"steward/process"
+	"steward/process/transport/broker"
+	"steward/process/transport/loopback"
+	"steward/process/transport/natstransport"
+)
+
+// Options are what a node needs besides its configuration.
+type Options struct {
+	Config         *config.Config
+	Registry       *methods.Registry
+	Log            *slog.Logger
+	Stdout, Stderr io.Writer // for REQToConsole
+	Version        string
+}
+
+// Node is one node.
+type Node struct {
+	opts Options
+	cfg  *config.Config
+	self message.Node
+	log  *slog.Logger
+
+	teardown []step
+
+	store     *kvstore.Store
+	files     *os.Root
+	broker    *broker.Server
+	transport process.Transport
+	kernel    *errorkernel.Kernel
+	router    *process.Router
+	progress  process.Progress
+	root      *process.Supervisor
+	metrics   *metrics
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// step is one named step of the teardown.
+type step struct {
+	name string
+	do   func() error
+}
+
+// New acquires a node's resources and builds its process tree. The node is not on the air
+// before Run.
+func New(opts Options) (_ *Node, err error) {
+	switch {
+	case opts.Config == nil, opts.Registry == nil, opts.Log == nil, opts.Stdout == nil, opts.Stderr == nil:
+		return nil, errors.New("new node: an option is missing")
+	}
+	n := &Node{opts: opts, cfg: opts.Config, self: opts.Config.NodeName}
+	n.log = opts.Log.With(logattr.Node(n.self))
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	for _, build := range []func() error{n.openFolders, n.openStore, n.openBroker, n.openTransport, n.openKernel, n.openTree} {
+		if err := build(); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// onClose pushes a step of the teardown.
+func (n *Node) onClose(name string, do func() error) {
+	n.teardown = append(n.teardown, step{name, do})
+}
+
+// Close gives back what New acquired, in reverse order. Run must have returned. It may be
+// called twice.
+func (n *Node) Close() error {
+	n.closeOnce.Do(func() {
+		for i := len(n.teardown) - 1; i >= 0; i-- {
+			s := n.teardown[i]
+			if err := s.do(); err != nil {
+				n.closeErr = errors.Join(n.closeErr, fmt.Errorf("%s: %w", s.name, err))
+			}
+		}
+	})
+	return n.closeErr
+}
+
+func (n *Node) openFolders() error {
+	for _, dir := range []string{n.cfg.SocketFolder, n.cfg.DatabaseFolder, n.cfg.SubscribersDataFolder} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make folder: %w", err)
+		}
+	}
+	files, err := os.OpenRoot(n.cfg.SubscribersDataFolder)
+	if err != nil {
+		return fmt.Errorf("open data folder: %w", err)
+	}
+	n.files = files
+	n.onClose("data folder", files.Close)
+	return nil
+}
+
+func (n *Node) openStore() error {
+	path := filepath.Join(n.cfg.DatabaseFolder, string(n.self)+".db")
+	store, err := kvstore.Open(kvstore.Options{
+		Path: path, Self: n.self,
+		MaxMessages: int64(n.cfg.RingBufferSize), MaxBytes: n.cfg.RingBufferBytes,
+	})
+	if errors.Is(err, kvstore.ErrInUse) {
+		return fmt.Errorf("%w: another steward runs with this folder; stop it, or give this one its own -databaseFolder", err)
+	}
+	if err != nil {
+		return err
+	}
+	n.store = store
+	n.onClose("store", store.Close)
+	return nil
+}
+
+func (n *Node) openBroker() error {
+	if n.cfg.EmbeddedBroker == "" {
+		return nil
+	}
+	b, err := broker.Start(broker.Options{Addr: n.cfg.EmbeddedBroker, Name: string(n.self), Log: n.log.With(logattr.Process("broker"))})
+	if err != nil {
+		return err
+	}
+	n.broker = b
+	n.onClose("broker", func() error { b.Shutdown(); return nil })
+	n.log.Info("broker listens", "addr", b.Addr())
+	return nil
+}
+
+func (n *Node) openTransport() error {
+	opts := natstransport.Options{
+		Servers: n.cfg.Brokers, Name: string(n.self),
+		ConnectTimeout: n.cfg.BrokerConnectTimeout, ReconnectWait: n.cfg.ReconnectWait, ReconnectJitter: n.cfg.ReconnectJitter,
+		RootCA: n.cfg.RootCAPath, ClientCert: n.cfg.ClientCertFile, ClientKey: n.cfg.ClientKeyFile,
+		NkeySeedFile: n.cfg.NkeySeedFile, CredsFile: n.cfg.CredsFile,
+		Log: n.log.With(logattr.Process("transport")), Report: reporterFunc(n.report),
+	}
+	if n.broker != nil {
+		opts.InProcess = n.broker
+	}
+	link, err := natstransport.Open(opts)
+	if err != nil {
+		return err
+	}
+	n.onClose("link to the broker", func() error { return closeBounded(link) })
+	local, err := loopback.New(loopback.Options{Inner: link, Mine: n.mine})
+	if err != nil {
+		return err
+	}
+	n.onClose("loopback", func() error { return closeBounded(local) })
+	n.transport = local
+	return nil
+}
+
+// closeTimeout bounds each step of the teardown that could hang.
+const closeTimeout = 5 * time.Second
+
+func closeBounded(c interface{ Close(context.Context) error }) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	return c.Close(ctx)
+}
+
+// mine reports whether a subject is answered by this node only: its methods and its acks.
+// Others listen on the subject of its presence.
+func (n *Node) mine(subject string) bool {
+	if s, err := message.ParseSubject(subject); err == nil {
+		return s.Node == n.self
+	}
+	return process.IsAckSubject(n.self, subject)
+}
+
+func (n *Node) openKernel() error {
+	kernel, err := errorkernel.New(errorkernel.Options{Node: n.self, Log: n.log, Send: n.sendError})
+	if err != nil {
+		return err
+	}
+	n.kernel = kernel
+	return nil
+}
+
+// reporterFunc makes a function a Reporter: the kernel is made after those who report to it.
+type reporterFunc func(errorkernel.Event) errorkernel.Action
+
+func (f reporterFunc) Report(ev errorkernel.Event) errorkernel.Action { return f(ev) }
+
+func (n *Node) report(ev errorkernel.Event) errorkernel.Action {
+	if n.kernel == nil {
+		n.log.Error("failure during start", logattr.Process(ev.Process), logattr.Err(ev.Err))
+		return errorkernel.DefaultPolicy(ev)
+	}
+	return n.kernel.Report(ev)
+}
+
+// sendError puts one error line on the way to central.
+func (n *Node) sendError(ctx context.Context, text string) error {
+	_, err := n.router.AcceptOwn(ctx, []message.Message{{
+		To: n.cfg.CentralNodeName, Method: message.MethodErrorLog, Data: []string{text}, ReplyMethod: message.MethodNone,
+		ACKTimeout: n.cfg.ErrorMessageTimeout, Retries: n.cfg.ErrorMessageRetries, MethodTimeout: n.cfg.DefaultMethodTimeout,
+	}})
+	return err
+}
+
+// Name is the node's name.
+func (n *Node) Name() message.Node { return n.self }
+
+// SocketPath is the unix socket that takes messages.
+func (n *Node) SocketPath() string { return filepath.Join(n.cfg.SocketFolder, "steward.sock") }
+
+// BrokerURL is where clients reach the embedded broker, or empty when there is none.
+func (n *Node) BrokerURL() string {
+	if n.broker == nil {
+		return ""
+	}
+	return n.broker.ClientURL()
+}
+
+// Ready is closed when the node takes messages and its subscriptions are made. It does not
+// wait for a broker.
+func (n *Node) Ready() <-chan struct{} { return n.root.Ready() }
+
+// Link reports whether there is a link to the broker, and a channel that is closed when
+// that changes.
+func (n *Node) Link() (up bool, changed <-chan struct{}) { return n.transport.State() }
+
+// Watch returns the steps of a message, or of all when id is zero.
+func (n *Node) Watch(id message.ID) (steps <-chan process.Step, stop func()) {
+	return n.progress.Watch(id)
+}
+
+// Tree returns the process tree as it stands.
+func (n *Node) Tree() process.Tree { return n.root.Tree() }
+
+// Run serves until ctx ends, and then stops everything in order. A nil error is a clean stop.
+func (n *Node) Run(ctx context.Context) error {
+	n.log.Info("node starts", "version", n.opts.Version, "socket", n.SocketPath())
+	if aside := n.store.SetAside(); aside != "" {
+		n.report(errorkernel.Event{Class: errorkernel.StoreFailed, Process: "store",
+			Err: fmt.Errorf("the database was damaged and is set aside as %s; this node begins with an empty one", aside)})
+	}
+	err := n.root.Serve(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil
+	}
+	n.log.Info("node stopped", logattr.Err(err))
+	return err
+}

@@ -1,0 +1,191 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"steward/internal/logattr"
+	"steward/message"
+	"steward/message/wire"
+	"steward/process"
+	"steward/process/ingress"
+)
+
+// openTree builds the process tree. Children start in the order in which they stand here
+// and stop in the reverse one: intake closes first, the error kernel last.
+func (n *Node) openTree() error {
+	codec := wire.NewCodec()
+	publishers, err := n.supervisor("publishers", nil)
+	if err != nil {
+		return err
+	}
+	lanes, err := n.supervisor("lanes", nil)
+	if err != nil {
+		return err
+	}
+	n.router, err = process.NewRouter(process.RouterOptions{
+		Self: n.self, Store: n.store, Transport: n.transport, Codec: codec, Publishers: publishers,
+		Kind: n.kind, Report: n.kernel, Progress: &n.progress, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	subscribers, err := n.subscribers(codec, lanes)
+	if err != nil {
+		return err
+	}
+	children := []process.Child{
+		child("error kernel", func() process.Service { return n.kernel }),
+		child("publishers", func() process.Service { return publishers }),
+		child("lanes", func() process.Service { return lanes }),
+		child("subscribers", func() process.Service { return subscribers }),
+		child("router", func() process.Service { return n.router }),
+		child("presence", n.router.Presence),
+	}
+	socket, err := n.socket()
+	if err != nil {
+		return err
+	}
+	children = append(children, child("socket", socket))
+	outside, err := n.outside()
+	if err != nil {
+		return err
+	}
+	children = append(children, child("outside", func() process.Service { return outside }))
+	n.root, err = process.NewSupervisor(process.SupervisorOptions{
+		Name: string(n.self), Children: children, Report: n.kernel, Log: n.log,
+		// What fails again and again at the root cannot be mended from within.
+		MaxFailures: 5,
+	})
+	return err
+}
+
+// grace is how long a child of the root may take to stop; it contains the graces of its
+// own children.
+const grace = 15 * time.Second
+
+func child(name string, make func() process.Service) process.Child {
+	return process.Child{Name: name, Make: make, Restart: process.Permanent, Grace: grace}
+}
+
+// supervisor makes a branch whose children may fail for ever, ever more slowly.
+func (n *Node) supervisor(name string, children []process.Child) (*process.Supervisor, error) {
+	return process.NewSupervisor(process.SupervisorOptions{Name: name, Children: children, Report: n.kernel, Log: n.log})
+}
+
+func (n *Node) kind(m message.Method) message.Kind {
+	if spec, ok := n.opts.Registry.Lookup(m); ok {
+		return spec.Kind
+	}
+	return message.CommandACK
+}
+
+// subscribers makes the branch with a subscriber for each method that is not switched off.
+func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.Supervisor, error) {
+	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr}
+	var children []process.Child
+	for _, spec := range n.opts.Registry.All() {
+		allowed := n.cfg.Subscribers[spec.Name]
+		if len(allowed) == 0 {
+			n.log.Info("subscriber is off", logattr.Method(spec.Name))
+			continue
+		}
+		opts := process.SubscriberOptions{
+			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Lanes: lanes,
+			Allowed: func(from message.Node) bool {
+				return slices.Contains(allowed, "*") || slices.Contains(allowed, string(from))
+			},
+			Report: n.kernel, Progress: &n.progress, Log: n.log, MaxParallel: n.cfg.MaxParallel,
+		}
+		if _, err := process.NewSubscriber(opts); err != nil {
+			return nil, fmt.Errorf("%s: %w", spec.Name, err)
+		}
+		children = append(children, child(string(spec.Name), func() process.Service {
+			s, err := process.NewSubscriber(opts)
+			if err != nil {
+				return process.ServiceFunc(func(context.Context) error { return err })
+			}
+			return s
+		}))
+	}
+	return n.supervisor("subscribers", children)
+}
+
+// socket makes the unix socket.
+func (n *Node) socket() (func() process.Service, error) {
+	opts := ingress.Options{
+		Path:        n.SocketPath(),
+		Accept:      n.router.Accept,
+		Resolve:     func(drafts []wire.Draft) ([]message.Message, error) { return wire.ResolveAll(drafts, n.defaults()) },
+		IdleTimeout: n.cfg.SocketIdleTimeout,
+		Log:         n.log.With(logattr.Process("socket")),
+	}
+	if _, err := ingress.NewSocket(opts); err != nil {
+		return nil, err
+	}
+	return func() process.Service {
+		s, err := ingress.NewSocket(opts)
+		if err != nil {
+			return process.ServiceFunc(func(context.Context) error { return err })
+		}
+		return s
+	}, nil
+}
+
+// defaults is what the node fills into a message.
+func (n *Node) defaults() wire.Defaults {
+	return wire.Defaults{
+		Self: n.self, Catalog: catalog{n},
+		ACKTimeout: n.cfg.DefaultMessageTimeout, Retries: n.cfg.DefaultMessageRetries,
+		MethodTimeout: n.cfg.DefaultMethodTimeout, MaxSize: n.cfg.MaxMessageSize,
+	}
+}
+
+// catalog shows the registry to the checks of incoming messages.
+type catalog struct{ n *Node }
+
+func (c catalog) Method(name message.Method) (wire.MethodInfo, bool) {
+	spec, ok := c.n.opts.Registry.Lookup(name)
+	return wire.MethodInfo{Kind: spec.Kind, Reply: spec.Reply, MinArgs: spec.MinArgs}, ok
+}
+
+func (c catalog) Methods() []message.Method { return c.n.opts.Registry.Names() }
+
+// outside makes the branch of what is of use but not needed: when its port is taken, the
+// node goes on, and says so.
+func (n *Node) outside() (*process.Supervisor, error) {
+	var children []process.Child
+	if n.cfg.PromHostAndPort != "" {
+		n.metrics = newMetrics(n)
+		children = append(children, child("metrics", func() process.Service { return n.metrics.server(n.cfg.PromHostAndPort) }))
+	}
+	if n.cfg.ProfilingPort != "" {
+		children = append(children, child("profiling", func() process.Service { return profiling(n.cfg.ProfilingPort) }))
+	}
+	if every := n.cfg.StartPubREQHello; every > 0 {
+		children = append(children, child("hello", func() process.Service { return n.hello(every) }))
+	}
+	return n.supervisor("outside", children)
+}
+
+// hello says at intervals that this node is there. A hello that finds no link is not kept.
+func (n *Node) hello(every time.Duration) process.Service {
+	return process.ServiceFunc(func(ctx context.Context) error {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			m := message.Message{To: n.cfg.CentralNodeName, Method: message.MethodHello, ReplyMethod: message.MethodNone,
+				Data: []string{fmt.Sprintf("hello from %s, steward %s", n.self, n.opts.Version)}, MethodTimeout: n.cfg.DefaultMethodTimeout}
+			if err := n.router.SendUnacked(&m); err != nil {
+				n.log.Debug("hello not sent", logattr.Err(err))
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+		}
+	})
+}
