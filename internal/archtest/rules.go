@@ -133,7 +133,7 @@ var goroutines = []struct{ place, why string }{
 	{"process/supervisor.go", "starts every supervised process"},
 	{"kvstore/writer.go", "the one writer of the file, ended by closing the store"},
 	{"process/transport", "a link reads and calls back in goroutines of its own, ended by closing it"},
-	{"process/ingress/conn.go", "reads from and answers to a client at the same time"},
+	{"process/ingress", "a listener serves its clients side by side, and waits for all of them at its end"},
 	{"methods/command.go", "collects the output of a command while it runs"},
 	{"cmd/steward/main.go", "a second interrupt has to get through while the first one is obeyed"},
 	{"cmd/internal", "commands wait for several things at a time"},
