@@ -58,3 +58,42 @@ func TestAFailureWhileStoppingIsReportedAndNotRestarted(t *testing.T) {
 		}
 	})
 }
+
+func TestASupervisorMayTakeAsLongAsItsChildrenMay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		slow := func(name string) process.Child {
+			c := j.serving(name, func(ctx context.Context) error { <-ctx.Done(); <-time.After(50 * time.Second); return nil })
+			c.Grace = time.Minute
+			return c
+		}
+		inner := process.Child{Name: "inner", Make: func() process.Service {
+			return newSupervisor(t, j.options(slow("a"), slow("b")))
+		}}
+		stop, _ := supervise(t, newSupervisor(t, j.options(inner)))
+		begin := time.Now()
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(begin); d != 100*time.Second {
+			t.Errorf("the stop took %v", d)
+		}
+		if got := j.reported(); len(got) != 0 {
+			t.Errorf("events: %+v", got)
+		}
+	})
+}
+
+func TestAChildWithoutAGracePeriodGetsFiveSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		release := make(chan struct{})
+		stop, _ := supervise(t, newSupervisor(t, j.options(j.serving("a", func(context.Context) error { <-release; return nil }))))
+		begin := time.Now()
+		if err := stop(); !errors.Is(err, process.ErrStuck) || time.Since(begin) != 5*time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		close(release)
+		synctest.Wait()
+	})
+}
