@@ -3,4 +3,8 @@
 // Failures go up to it as an [Event], the decision comes back as an [Action] that the
 // caller carries out; the kernel itself reaches into no process. What should be known
 // centrally becomes a REQErrorLog message on the node's ring buffer.
+//
+// A [Kernel] takes events from its making on and sends while Serve runs; events before
+// that wait, events after it are logged only. All is logged locally, with repetitions
+// collapsed as they are for central. Every method may be called by many goroutines at once.
 package errorkernel

@@ -317,58 +317,6 @@ func TestAFailureReportedBySendDoesNotFeedItself(t *testing.T) {
 	})
 }
 
-func TestStoppedKernelHandsOverOnceAndThenOnlyLogs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		block := make(chan struct{})
-		r.central.set(func(ctx context.Context, _ string) error {
-			select {
-			case <-block:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		})
-		stop := r.serve(t)
-		r.Report(failed("a", "broken"))
-		r.Report(failed("a", "broken"))
-		r.Report(failed("b", "broken"))
-		synctest.Wait()
-		close(block)
-		stop()
-		lines := r.central.got()
-		wantLines(t, lines, "process=a count=1", "process=b count=1", "process=a count=1")
-
-		r.Report(failed("late", "broken"))
-		pass(time.Hour)
-		if n := len(r.central.got()); n != len(lines) {
-			t.Errorf("%d lines sent after the stop", n-len(lines))
-		}
-		if r.log.count("process=late") != 1 {
-			t.Error("a report after the stop is not in the log")
-		}
-	})
-}
-
-func TestStoppingKernelIsBoundedInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		r.central.set(func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() })
-		for i := range 100 {
-			r.Report(failed(fmt.Sprintf("p%d", i), "broken"))
-		}
-		stop := r.serve(t)
-		begin := time.Now()
-		stop()
-		if d := time.Since(begin); d > 5*time.Second {
-			t.Errorf("the stop took %v", d)
-		}
-		if r.log.count("before the stop") != 1 {
-			t.Error("what is lost at the stop is not in the log")
-		}
-	})
-}
-
 func TestKernelServesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
@@ -398,6 +346,42 @@ func TestEverNewWordsDoNotFloodCentral(t *testing.T) {
 		}
 		if !strings.Contains(strings.Join(got, "\n"), "count=9983") {
 			t.Errorf("the sum is missing: %s", got[len(got)-1])
+		}
+	})
+}
+
+func TestAFloodIsForgottenWhenItIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.serve(t)()
+		for i := range 100 {
+			r.Report(failed("p", fmt.Sprint("broken ", i)))
+		}
+		pass(10 * time.Minute)
+		before := len(r.central.got())
+		for i := range 5 {
+			r.Report(failed("p", fmt.Sprint("new ", i)))
+		}
+		synctest.Wait()
+		if n := len(r.central.got()) - before; n != 5 {
+			t.Errorf("%d of 5 new failures sent at once", n)
+		}
+	})
+}
+
+func TestASumOfManyMessagesIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.serve(t)()
+		for i := range 1000 {
+			r.Report(errorkernel.Event{Class: errorkernel.GivenUp, Process: "p", Err: errors.New("no ack"), ID: message.NewID(time.Now(), uint32(i), 7)})
+		}
+		pass(2 * time.Minute)
+		got := r.central.got()
+		wantLines(t, got, "count=1 ", "count=999 ids=")
+		checkLine(t, got[1])
+		if !strings.HasSuffix(got[1], `cause="no ack"`) || strings.Count(got[1], ",") != 63 {
+			t.Errorf("the sum: %s", got[1])
 		}
 	})
 }

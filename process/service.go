@@ -34,6 +34,7 @@ type Child struct {
 	// Make returns a new value for every start: no state survives a failure.
 	Make    func() Service
 	Restart RestartRule
-	// Grace is how long a stop may take before the child is reported as stuck.
+	// Grace is how long a stop may take before the child is reported as stuck. 0 means five
+	// seconds, and for a Supervisor as long as its own children may take.
 	Grace time.Duration
 }

@@ -437,3 +437,49 @@ func TestSupervisorKeepsOneProcessPerNameThroughEverything(t *testing.T) {
 		}
 	})
 }
+
+func TestAPermanentDynamicChildToldToStopStaysInSightAndCanBeReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{answer: func(errorkernel.Event) errorkernel.Action { return errorkernel.Stop }}
+		s := newSupervisor(t, j.options())
+		stop, _ := supervise(t, s)
+		if err := s.Start(j.serving("a", func(context.Context) error { return errors.New("broken") })); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := node(t, s, "a"); n.State != process.Stopped || n.Error != "broken" {
+			t.Errorf("tree: %+v", n)
+		}
+		if err := s.Start(j.child("a")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := s.Tree().Children; len(n) != 1 || n[0].State != process.Running {
+			t.Errorf("tree: %+v", n)
+		}
+		_ = stop()
+		j.want(t, "start a", "stop a")
+	})
+}
+
+func TestStopChildTakesItsSuccessorWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		s := newSupervisor(t, j.options())
+		stop, _ := supervise(t, s)
+		c := j.child("a")
+		c.Restart = process.Transient
+		for range 2 {
+			if err := s.Start(c); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if err := s.StopChild(t.Context(), "a"); err != nil {
+			t.Error(err)
+		}
+		pass(time.Minute)
+		j.want(t, "start a", "stop a")
+		_ = stop()
+	})
+}
