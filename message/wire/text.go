@@ -85,9 +85,6 @@ func (d *Decoder) Next() ([]Draft, error) {
 // Decoder calls, which may have less patience in the middle of an array than before one.
 func (d *Decoder) Pending() bool { return d.pending }
 
-// Buffered reports whether bytes have been read that were not used yet.
-func (d *Decoder) Buffered() bool { return d.in.pos < d.in.end }
-
 func (d *Decoder) next() ([]Draft, error) {
 	for {
 		indent, err := d.start()

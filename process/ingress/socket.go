@@ -1,0 +1,201 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"steward/message"
+	"steward/message/wire"
+)
+
+// What holds when Options do not say.
+const (
+	DefaultIdleTimeout  = 2 * time.Second // for the options' owner: in Options, 0 is never
+	DefaultStallTimeout = 30 * time.Second
+	DefaultMaxConns     = 1000
+)
+
+const (
+	// stopPatience is how long a stop waits for arrays that are being accepted and answers
+	// that are being written.
+	stopPatience = 5 * time.Second
+	// shortestPause and longestPause bound the wait after the system could not accept a connection.
+	shortestPause = 5 * time.Millisecond
+	longestPause  = time.Second
+)
+
+// Options are what a [Socket] needs.
+type Options struct {
+	// Path is the socket file. Its folder is created if there is none.
+	Path string
+	// Resolve checks one array; its error is the answer. It is called by many connections
+	// at once.
+	Resolve func([]wire.Draft) ([]message.Message, error)
+	// Accept returns when the messages are on disk, with their ids in the same order, or
+	// an error when none of them is accepted. It is called by many connections at once. Its
+	// context does not end when the client goes, and outlives a stop by five seconds.
+	Accept func(context.Context, []message.Message) ([]message.ID, error)
+	Limits wire.Limits
+
+	// IdleTimeout is how long a connection stays after an answer when nothing comes any
+	// more; 0 means for ever. A connection that never sent a message stays in any case.
+	IdleTimeout time.Duration
+	// StallTimeout is how long nothing may come in the middle of an array; 0 means 30 seconds.
+	StallTimeout time.Duration
+	// WriteTimeout is how long a client may leave its answers unread; 0 means 10 seconds.
+	WriteTimeout time.Duration
+	// LingerTimeout is how long, after an answer that ends the connection, the rest of what
+	// the client writes is read and thrown away, so that it gets to read the answer; 0 means
+	// 5 seconds.
+	LingerTimeout time.Duration
+	// MaxConns bounds the connections; 0 means 1,000.
+	MaxConns int
+	Log      *slog.Logger
+}
+
+// Socket takes messages on a unix socket.
+type Socket struct {
+	opt   Options
+	ready chan struct{}
+
+	mu    sync.Mutex
+	conns map[*conn]struct{} // guarded by mu
+}
+
+// NewSocket checks the options. Nothing is opened before Serve.
+func NewSocket(opt Options) (*Socket, error) {
+	switch {
+	case opt.Resolve == nil || opt.Accept == nil || opt.Log == nil:
+		return nil, errors.New("ingress socket: Resolve, Accept and Log are needed")
+	case opt.IdleTimeout < 0 || opt.StallTimeout < 0 || opt.WriteTimeout < 0 || opt.LingerTimeout < 0 || opt.MaxConns < 0:
+		return nil, errors.New("ingress socket: a limit is negative")
+	}
+	if err := checkPath(opt.Path); err != nil {
+		return nil, err
+	}
+	setDefault(&opt.StallTimeout, DefaultStallTimeout)
+	setDefault(&opt.WriteTimeout, 10*time.Second)
+	setDefault(&opt.LingerTimeout, 5*time.Second)
+	setDefault(&opt.MaxConns, DefaultMaxConns)
+	return &Socket{opt: opt, ready: make(chan struct{}), conns: map[*conn]struct{}{}}, nil
+}
+
+func setDefault[T comparable](v *T, standard T) {
+	var zero T
+	if *v == zero {
+		*v = standard
+	}
+}
+
+// Ready is closed when the socket takes connections.
+func (s *Socket) Ready() <-chan struct{} { return s.ready }
+
+// Serve opens the socket and serves it until ctx ends. It can be called once.
+func (s *Socket) Serve(ctx context.Context) error {
+	ln, err := listen(s.opt.Path)
+	if err != nil {
+		return err
+	}
+	close(s.ready)
+	s.opt.Log.Info("socket open", "path", s.opt.Path)
+	err = s.serve(ctx, ln)
+	return errors.Join(err, ln.remove())
+}
+
+// serve closes ln in the end.
+//
+// There is one goroutine per connection: each may block for as long as its client likes,
+// which must hold up no other, and they are bounded by MaxConns. They are no supervised
+// processes because there is nothing to restart: a connection that ended is the client's
+// to open again. All of them have ended when serve returns.
+func (s *Socket) serve(ctx context.Context, ln net.Listener) error {
+	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
+	accepting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+
+	var all sync.WaitGroup
+	err := s.acceptConns(ctx, ln, func(c *conn) {
+		all.Go(func() {
+			defer s.drop(c)
+			c.serve(accepting)
+		})
+	})
+	_ = ln.Close()
+
+	s.each((*conn).stop)
+	patience := time.AfterFunc(stopPatience, func() {
+		cancel()
+		s.each(func(c *conn) { _ = c.net.Close() })
+	})
+	defer patience.Stop()
+	all.Wait()
+	return err
+}
+
+// acceptConns hands each new connection to start, until ctx ends or the listener breaks.
+func (s *Socket) acceptConns(ctx context.Context, ln net.Listener, start func(*conn)) error {
+	pause := time.Duration(0)
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = nc.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept on %s: %w", s.opt.Path, err)
+		case err != nil:
+			// Out of file descriptors, say: that passes when other connections end.
+			level := slog.LevelDebug
+			if pause == 0 {
+				level = slog.LevelWarn
+			}
+			s.opt.Log.Log(ctx, level, "connection not accepted", "path", s.opt.Path, "err", err)
+			pause = min(max(2*pause, shortestPause), longestPause)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return nil
+			}
+			continue
+		}
+		pause = 0
+		if c := newConn(nc, &s.opt); s.keep(c) {
+			start(c)
+		} else {
+			s.opt.Log.Debug("connection refused", "path", s.opt.Path, "connections", s.opt.MaxConns)
+			c.turnAway(fmt.Errorf("too many connections: %d are open", s.opt.MaxConns))
+			_ = nc.Close()
+		}
+	}
+}
+
+func (s *Socket) keep(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) >= s.opt.MaxConns {
+		return false
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
+
+func (s *Socket) drop(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+func (s *Socket) each(do func(*conn)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		do(c)
+	}
+}
