@@ -40,7 +40,7 @@ func TestErrorsSayWhatIsWrongAndWhere(t *testing.T) {
 		{name: "number in list", file: `startSubREQPing = ["a", 1]`,
 			want: []string{`FILE:1:19: startSubREQPing: want a list of texts, such as ["a", "b"], got the number 1`}},
 		{name: "control character", file: `rootCAPath = "a\u0000"`,
-			want: []string{`FILE:1:14: rootCAPath: "a\x00" holds a control character or is not UTF-8`}},
+			want: []string{`FILE:1:14: rootCAPath: it holds a control character or is not UTF-8`}},
 		{name: "all at once", file: "logLevel = \"loud\"\nlogLevl = 1\nmaxParallel = 0\n",
 			want: []string{
 				`FILE:2:1: unknown setting "logLevl"; did you mean logLevel?`,
@@ -82,6 +82,7 @@ func TestErrorsSayWhatIsWrongAndWhere(t *testing.T) {
 			want: []string{`-brokerAddress: "http://a:1": http:// is not known here; use nats://, tls://, ws:// or wss://`}},
 		{name: "path", args: []string{"-brokerAddress=a:1/b"}, want: []string{`-brokerAddress: "a:1/b": nothing may follow the port`}},
 		{name: "hidden address", args: []string{"-brokerAddress=u:p@a:1,b"}, want: []string{"-brokerAddress: address 2: the port is missing; a broker mostly has 4222"}},
+		{name: "unreadable address", args: []string{"-brokerAddress=u:\xff@a:1"}, want: []string{"-brokerAddress: it holds a control character or is not UTF-8"}},
 		{name: "mixed schemes", args: []string{"-brokerAddress=a:1,wss://b:1"},
 			want: []string{"-brokerAddress: ws:// and wss:// cannot be mixed with other addresses; give one sort only"}},
 		{name: "embedded broker", args: []string{"-embeddedBroker=4222"}, want: []string{`-embeddedBroker: "4222" is not host:port, such as localhost:2112 or :2112`}},
