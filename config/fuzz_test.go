@@ -61,8 +61,10 @@ func FuzzFile(f *testing.F) {
 		}
 		// A comment is followed by what followed it.
 		rest := after
+		// In a file with these, what looks like a comment may be part of a value.
+		longValues := strings.Contains(string(text), `"""`) || strings.Contains(string(text), "'''")
 		for line := range strings.Lines(string(text)) {
-			if !strings.HasPrefix(line, "#") {
+			if longValues || !strings.HasPrefix(line, "#") {
 				continue
 			}
 			_, tail, ok := strings.Cut(rest, strings.TrimRight(line, "\r\n"))

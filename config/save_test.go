@@ -195,6 +195,22 @@ func TestAFileThatCannotBeWrittenIsAWarning(t *testing.T) {
 	}
 }
 
+func TestAReadOnlyFileIsLeftAlone(t *testing.T) {
+	dir := folder(t, "nodeName = \"a\"\n")
+	if err := os.Chmod(filepath.Join(dir, "config.toml"), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if w := load(t, dir, []string{"-node=ship1"}).Save(); len(w) != 1 || !strings.HasSuffix(w[0], "config.toml is read-only") {
+		t.Errorf("got %q", w)
+	}
+	if got := read(t, dir); got != "nodeName = \"a\"\n" {
+		t.Errorf("got\n%s", got)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("files %v, %v", files, err)
+	}
+}
+
 func TestAFileChangedSinceItWasReadIsNotOverwritten(t *testing.T) {
 	for _, before := range []string{"", "nodeName = \"a\"\n"} {
 		dir := folder(t, before)
