@@ -35,8 +35,8 @@ type lane struct {
 
 const (
 	// laneMessages and laneBytes bound what a lane has in memory.
-	laneMessages = 512
-	laneBytes    = 1 << 20
+	laneMessages = 2048
+	laneBytes    = 2 << 20
 	// flushAfter bounds how long the end of a quick run waits for that of the next, to
 	// share its commit.
 	flushAfter = 20 * time.Millisecond
