@@ -135,7 +135,7 @@ func (k kind) parse(s string) (any, error) {
 	case numberKind:
 		n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("want a whole number of at most %d, without a unit, got %s", math.MaxInt64, message.Quote(s))
+			return nil, fmt.Errorf("want a whole number of at most %d, without a unit, got %s", int64(math.MaxInt64), message.Quote(s))
 		}
 		return n, nil
 	case listKind:

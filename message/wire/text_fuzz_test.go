@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -187,4 +188,47 @@ func BenchmarkDecodeAndResolve(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "messages/s")
+}
+
+// FuzzTextAgreesWithEncodingJSON holds the decoder against the standard one: what it takes
+// for JSON is JSON, and its texts are the same texts.
+func FuzzTextAgreesWithEncodingJSON(f *testing.F) {
+	f.Add([]byte(`[{"toNode":"a","method":"REQPing","data":["\u00e9\ud83d\ude00\n\"\\\/","x"]}]`))
+	f.Add([]byte(`{"data":["\b\f\t"],"ACKTimeout":-0}`))
+	f.Add([]byte(`[{"data":[ ]} , {}]`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		trimmed := bytes.TrimSpace(b)
+		if len(trimmed) == 0 || (trimmed[0] != '[' && trimmed[0] != '{') {
+			return
+		}
+		dec := wire.NewDecoder(bytes.NewReader(b), wire.Limits{})
+		drafts, err := dec.Next()
+		if err != nil {
+			return
+		}
+		std := json.NewDecoder(bytes.NewReader(b))
+		var raw json.RawMessage
+		if err := std.Decode(&raw); err != nil {
+			t.Fatalf("accepted, but encoding/json says %v", err)
+		}
+		type fields struct{ Data, MethodArgs []string }
+		var want []fields
+		if raw[0] == '[' {
+			err = json.Unmarshal(raw, &want)
+		} else {
+			want = make([]fields, 1)
+			err = json.Unmarshal(raw, &want[0])
+		}
+		if err != nil {
+			t.Fatalf("accepted, but encoding/json says %v", err)
+		}
+		if len(want) != len(drafts) {
+			t.Fatalf("%d messages, encoding/json finds %d", len(drafts), len(want))
+		}
+		for i, d := range drafts {
+			if w := slices.Concat(want[i].Data, want[i].MethodArgs); !slices.Equal(d.Data, w) {
+				t.Fatalf("data %q, encoding/json reads %q", d.Data, w)
+			}
+		}
+	})
 }
