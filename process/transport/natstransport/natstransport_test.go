@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -358,6 +359,37 @@ func TestNoticeIsOnlyWhatABrokerSays(t *testing.T) {
 	}
 	if d := receive(t, got); d.NoResponders || string(d.Data) != "data" {
 		t.Errorf("got %+v", d)
+	}
+}
+
+func TestGarbageFromAPeerDoesNoHarm(t *testing.T) {
+	b := natstest.Start(t)
+	tr := open(t, Options{Servers: []string{b.URL()}})
+	waitState(t, tr, true)
+	got := make(chan process.Delivery, 100)
+	if _, err := tr.Subscribe("a.x", func(d process.Delivery) { got <- d }); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(b.URL(), "nats://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "CONNECT {\"headers\":true,\"verbose\":false}\r\n")
+	headers := []string{"NATS/1.0\r\n\r\n", "NATS/1.0 5\r\n\r\n", "NATS/1.0 503", "NATS/1.0    \r\n\r\n", "x", "\r\n\r\n", "NATS/1.0\r\n:\r\n\r\n", "NATS/1.0 503 \xff\r\n\r\n"}
+	for _, h := range headers {
+		fmt.Fprintf(conn, "HPUB a.x %d %d\r\n%sdata\r\n", len(h), len(h)+4, h)
+	}
+	for range headers {
+		if d := receive(t, got); d.NoResponders || string(d.Data) != "data" {
+			t.Errorf("got %+v", d)
+		}
+	}
+	if up, _ := tr.State(); !up {
+		t.Error("the link is gone")
 	}
 }
 
