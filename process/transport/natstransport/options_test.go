@@ -108,6 +108,7 @@ func TestTLSWithClientCertificate(t *testing.T) {
 	for _, server := range []string{"tls://" + addr, "nats://" + addr, addr} {
 		waitState(t, open(t, Options{Servers: []string{server}, RootCA: ca, ClientCert: cert, ClientKey: key}), true)
 	}
+	waitState(t, open(t, Options{InProcess: current{b}, RootCA: ca}), true) // no wire, no TLS
 	for name, o := range map[string]Options{
 		"unknown authority": {Servers: []string{"tls://" + addr}},
 		"no certificate":    {Servers: []string{"tls://" + addr}, RootCA: ca},
