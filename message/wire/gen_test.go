@@ -35,7 +35,7 @@ func texts() *rapid.Generator[[]string] {
 	})
 }
 
-func bytes() *rapid.Generator[[]byte] {
+func anyBytes() *rapid.Generator[[]byte] {
 	return rapid.Map(rapid.SliceOfN(rapid.Byte(), 0, 300), func(b []byte) []byte {
 		if len(b) == 0 {
 			return nil
@@ -53,7 +53,7 @@ func millis() *rapid.Generator[time.Duration] {
 func anyMessage() *rapid.Generator[message.Message] {
 	return rapid.Custom(func(t *rapid.T) message.Message {
 		m := message.Message{
-			ID: anyID().Draw(t, "id"), Data: texts().Draw(t, "data"), Body: bytes().Draw(t, "body"),
+			ID: anyID().Draw(t, "id"), Data: texts().Draw(t, "data"), Body: anyBytes().Draw(t, "body"),
 			ReplyMethod: anyMethod().Draw(t, "reply method"), ReplyMethodArgs: texts().Draw(t, "args"),
 			ACKTimeout: millis().Draw(t, "ack"), Retries: rapid.IntRange(0, 1<<30).Draw(t, "retries"), RetryWait: millis().Draw(t, "wait"),
 			ReplyACKTimeout: millis().Draw(t, "reply ack"), ReplyRetries: rapid.IntRange(0, 1<<30).Draw(t, "reply retries"),
@@ -69,7 +69,7 @@ func anyMessage() *rapid.Generator[message.Message] {
 		}
 		if rapid.Bool().Draw(t, "has result") {
 			m.Result = &message.Result{Code: message.CodeFailed, Text: rapid.String().Draw(t, "text"), Exit: rapid.IntRange(-1, 255).Draw(t, "exit"),
-				Signal: "SIGTERM", Stderr: bytes().Draw(t, "stderr"), StderrSize: rapid.Int64Min(0).Draw(t, "size"),
+				Signal: "SIGTERM", Stderr: anyBytes().Draw(t, "stderr"), StderrSize: rapid.Int64Min(0).Draw(t, "size"),
 				Took: time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "took")) * time.Microsecond, Attempt: 2}
 			if ms := rapid.Int64Range(0, 1<<42).Draw(t, "started"); ms != 0 {
 				m.Result.Started = time.UnixMilli(ms)

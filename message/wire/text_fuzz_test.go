@@ -31,7 +31,7 @@ func allocated(f func()) uint64 {
 }
 
 // A field's name and a value for it, good or bad, for both languages.
-func anyMessage() *rapid.Generator[map[string]any] {
+func anyText() *rapid.Generator[map[string]any] {
 	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "5", "true", "null", "~", "- a", "a: b", "#", "---", "\n", "é", "1e3", "0x1f", "2024-01-02", "*a", "&a", "!a", "yes", " x ", "'", `"`, "\t", "\u0085", "\u2028"}))
 	texts := rapid.SliceOfN(text, 0, 4)
 	value := rapid.OneOf(
@@ -62,7 +62,7 @@ func anyMessage() *rapid.Generator[map[string]any] {
 
 func TestJSONAndYAMLOfTheSameValueGiveTheSame(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		value := rapid.SliceOfN(anyMessage(), 1, 3).Draw(rt, "messages")
+		value := rapid.SliceOfN(anyText(), 1, 3).Draw(rt, "messages")
 		asJSON, err := json.Marshal(value)
 		if err != nil {
 			rt.Fatal(err)
