@@ -1,0 +1,3 @@
+package kvstore_test
+
+func child(string) int { return 2 }
