@@ -221,20 +221,25 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	}
 	life := Life{Peer: id.Peer, Method: id.Method, State: message.EndOf(e.Code), Code: e.Code, Text: e.Text,
 		Seq: e.Seq, Attempts: e.Attempts, WantsReply: e.WantsReply}
+	// The result may have been faster than this commit: then it is the end, whether the
+	// ACKs got through or not.
+	old, err := t.life(bucketSent, e.ID)
+	answered := err == nil && old.State.Final()
+	if answered {
+		life = old
+		life.Attempts = e.Attempts
+	}
 	if e.Code == message.CodeDone {
 		life.Delivered = e.At
 	}
-	if e.Code == message.CodeDone && e.WantsReply {
+	switch {
+	case answered:
+	case e.Code == message.CodeDone && e.WantsReply:
 		life.State, life.Code = message.StateDelivered, ""
-		// The reply may have been faster than this commit.
-		if old, err := t.life(bucketSent, e.ID); err == nil && old.State.Final() {
-			old.Delivered, old.Attempts = e.At, e.Attempts
-			life = old
-		}
-	} else {
+	default:
 		life.Ended = e.At
 	}
-	if e.Code != message.CodeDone {
+	if e.Code != message.CodeDone && !answered {
 		q, err := decodeOut(e.Seq, record)
 		if err != nil {
 			return err
