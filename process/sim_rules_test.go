@@ -148,6 +148,7 @@ func TestReceiverThatReturnsIsServedAtOnce(t *testing.T) {
 		{"in the first attempt", 2 * time.Second, false, 0},
 		{"in a later attempt", 17 * time.Second, false, 0},
 		{"between attempts", 8 * time.Second, false, 10 * time.Second},
+		{"without a notice", 2 * time.Second, true, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
@@ -366,44 +367,6 @@ func TestRefusalSurvivesALostAck(t *testing.T) {
 	})
 }
 
-func TestFullLaneLosesNothing(t *testing.T) {
-	for _, method := range []message.Method{repeat, once, exact, manyOnce} {
-		t.Run(string(method), func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) {
-				a, b := w.add("a"), w.add("b")
-				b.laneMessages = 4
-				a.start()
-				b.start()
-				msgs := series(b, method, 1, 30, "sleep=100ms")
-				for i := range msgs {
-					msgs[i].Retries = 1 // a receiver without room is no failed attempt
-				}
-				a.send(msgs...)
-				w.settled(5 * time.Minute)
-				got := b.numbers(method)
-				if method == manyOnce {
-					slices.Sort(got)
-				}
-				wantList(t, "runs", got, upTo(30))
-			})
-		})
-	}
-}
-
-func TestGapIsMendedWithoutWaitingForTheTimeout(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.pair()
-		w.lose(1, isFrame)
-		start := time.Now()
-		a.send(do(b, once, 1))
-		synctest.Wait()
-		a.send(do(b, once, 2))
-		w.settled(time.Minute)
-		wantList(t, "runs", b.numbers(once), upTo(2))
-		want(t, "time", b.ran(once)[1].at.Sub(start), 0)
-	})
-}
-
 func TestLostAcksRunNothingTwice(t *testing.T) {
 	for _, method := range []message.Method{repeat, once, exact, manyOnce} {
 		t.Run(string(method), func(t *testing.T) {
@@ -580,48 +543,6 @@ func TestIdleProcessesRetireAndComeBack(t *testing.T) {
 		for _, method := range []message.Method{repeat, once, exact, manyOnce} {
 			wantList(t, string(method), b.numbers(method), upTo(20))
 		}
-	})
-}
-
-func TestLargeMessagesPassOneByOne(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.pair()
-		big := noise(200 << 10)
-		for n := 1; n <= 40; n++ {
-			m := do(b, exact, n)
-			m.Body = big
-			a.send(m)
-		}
-		w.settled(time.Minute)
-		wantList(t, "file", b.file(exact, a), upTo(40))
-	})
-}
-
-func TestMessageLargerThanTheLinkIsGivenUpAndDoesNotBlock(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.pair()
-		msgs := series(b, exact, 1, 3)
-		msgs[1].Body = noise(2 << 20)
-		ids := a.send(msgs...)
-		w.settled(time.Second)
-		wantList(t, "file", b.file(exact, a), []int{1, 3})
-		want(t, "code", a.sent(ids[1]).Code, message.CodeInvalid)
-	})
-}
-
-func TestMessagesTakenInWhileOfflineFlowWhenTheLinkIsBack(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.pair()
-		for n := 1; n <= 20; n++ {
-			a.up.link.SetLink(n%2 == 0)
-			m := do(b, exact, n)
-			m.Body = noise(30 << 10)
-			a.send(m)
-			synctest.Wait()
-		}
-		a.up.link.SetLink(true)
-		w.settled(time.Second)
-		wantList(t, "file", b.file(exact, a), upTo(20))
 	})
 }
 
