@@ -474,6 +474,7 @@ func TestUnackedMessageIsSentOnceAndNotKept(t *testing.T) {
 		ids = a.send(m)
 		want(t, "state offline", a.sent(ids[0]).State, message.StateFailed)
 		want(t, "code offline", a.sent(ids[0]).Code, message.CodeUnreachable)
+		want(t, "reported", len(a.events.of(errorkernel.GivenUp)), 1)
 		a.up.link.SetLink(true)
 		w.advance(time.Minute)
 		wantList(t, "runs", b.numbers(once), []int{1})
