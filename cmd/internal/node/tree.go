@@ -177,7 +177,7 @@ func (n *Node) hello(every time.Duration) process.Service {
 		defer tick.Stop()
 		for {
 			m := message.Message{To: n.cfg.CentralNodeName, Method: message.MethodHello, ReplyMethod: message.MethodNone,
-				Data: []string{fmt.Sprintf("hello from %s, steward %s", n.self, n.opts.Version)}, MethodTimeout: n.cfg.DefaultMethodTimeout}
+				Data: []string{"steward " + n.opts.Version}, MethodTimeout: n.cfg.DefaultMethodTimeout}
 			if err := n.router.SendUnacked(&m); err != nil {
 				n.log.Debug("hello not sent", logattr.Err(err))
 			}
