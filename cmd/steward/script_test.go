@@ -60,6 +60,12 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: scriptCommands,
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" { // whom no mode of a folder stops
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
 	})
 }
 
@@ -146,6 +152,13 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		if !found {
 			ts.Fatalf("%s does not hold %q %d times after %v; it holds %d bytes, which end with:\n%s",
 				args[0], args[1], n, limit, len(b), b[max(0, len(b)-2000):])
+		}
+	},
+	// waitsocket PATH: waits until a socket takes connections.
+	"waitsocket": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 1, "waitsocket PATH")
+		if !theWorld(ts).await(patience, func() bool { return answers(ts.MkAbs(args[0])) }) {
+			ts.Fatalf("no socket on %s", args[0])
 		}
 	},
 	// waitgone PIDFILE: waits until the process whose number is in the file is no more.

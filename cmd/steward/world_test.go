@@ -118,16 +118,19 @@ func (w *world) startNode(ts *testscript.TestScript, name string, args []string)
 	}
 	p := w.start(ts, name, filepath.Join(w.dir, name), "steward", args...)
 	socket := filepath.Join(w.dir, name, "tmp", "steward.sock")
-	up := w.await(patience, func() bool {
-		conn, err := net.Dial("unix", socket)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil || p.ended()
-	})
+	up := w.await(patience, func() bool { return answers(socket) || p.ended() })
 	if !up || p.ended() {
 		ts.Fatalf("%s did not open its socket: %v\n%s", name, p.state(), p.stderr())
 	}
+}
+
+// answers reports whether a unix socket takes connections.
+func answers(path string) bool {
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
 }
 
 func (w *world) startBroker(ts *testscript.TestScript) {
