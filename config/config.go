@@ -175,10 +175,13 @@ func choose(o option, flags, vars map[string]string, entries map[string]entry) (
 // subject is what an error about the value starts with: where it is, and what, unless the
 // place says so already.
 func (s setting) subject() string {
-	if s.origin == FromFlag || s.origin == FromEnvironment {
-		return s.where
+	switch s.origin {
+	case FromFile:
+		return s.where + ": " + s.name
+	case FromDefault:
+		return s.name
 	}
-	return s.where + ": " + s.name
+	return s.where
 }
 
 // configFolder finds the folder before anything can be read from it.
@@ -210,8 +213,8 @@ func (c *Config) checkTogether() error {
 			c.from("nkeySeedFile"), c.from("credsFile")))
 	}
 	if c.RingBufferBytes < int64(c.MaxMessageSize) {
-		problems = append(problems, fmt.Errorf("%s: %d is less than maxMessageSize, which is %d (%s)",
-			c.from("ringBufferBytes"), c.RingBufferBytes, c.MaxMessageSize, c.from("maxMessageSize")))
+		problems = append(problems, fmt.Errorf("%s: %d bytes do not hold one message; maxMessageSize is %d",
+			c.from("ringBufferBytes"), c.RingBufferBytes, c.MaxMessageSize))
 	}
 	return errors.Join(problems...)
 }

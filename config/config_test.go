@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -325,15 +326,14 @@ func TestEverySettingHasFlagVariableFileAndHelp(t *testing.T) {
 			t.Errorf("no help of one line for %s", v.Name)
 		}
 	}
-	column := -1
+	columns := make(map[int]bool)
 	for line := range strings.Lines(help) {
-		if strings.HasPrefix(line, "  -") {
-			at := strings.Index(line, "  "+strings.TrimLeft(line[strings.Index(line[3:], "  ")+3:], " "))
-			if column >= 0 && at != column {
-				t.Errorf("not aligned: %q", line)
-			}
-			column = at
+		if flag := regexp.MustCompile(`^  -\S+ \S+ +`).FindString(line); flag != "" {
+			columns[len(flag)] = true
 		}
+	}
+	if len(columns) != 1 {
+		t.Errorf("the help texts start in columns %v", columns)
 	}
 }
 

@@ -227,7 +227,7 @@ func (d *document) known(opts []option) (entries map[string]entry, warnings []st
 	}
 	for _, t := range d.tables {
 		if slices.Contains(inFile, t.root) {
-			problems = append(problems, fmt.Errorf("%s: %s is a setting and no table; write %s = ...", t.where, t.root, t.root))
+			problems = append(problems, fmt.Errorf("%s: %s is a setting and no table; write %s = and its value", t.where, t.root, t.root))
 			continue
 		}
 		warnings = append(warnings, fmt.Sprintf("%s: table [%s] is not read", t.where, clip(t.name)))

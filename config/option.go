@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -55,9 +56,6 @@ func (o option) show(v any) string {
 func text[T ~string](name, def, help string, at func(*Config) *T, check func(string) error) option {
 	return option{name: name, unit: "string", help: help, kind: textKind, def: def, store: func(c *Config, v any) error {
 		s := v.(string)
-		if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
-			return fmt.Errorf("%s holds a control character or is not UTF-8", message.Quote(s))
-		}
 		if err := check(s); err != nil {
 			return err
 		}
@@ -137,7 +135,7 @@ func (k kind) parse(s string) (any, error) {
 	case numberKind:
 		n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("want a whole number of at most %d, without a unit, got %s", math.MaxInt64, message.Quote(s))
+			return nil, fmt.Errorf("want a whole number of at most %d, without a unit, got %s", int64(math.MaxInt64), message.Quote(s))
 		}
 		return n, nil
 	case listKind:
@@ -150,6 +148,14 @@ func (k kind) parse(s string) (any, error) {
 		}
 		return offOr(list), nil
 	}
+	return plainText(s)
+}
+
+// plainText refuses what no setting can be. It does not show the text: that may be secret.
+func plainText(s string) (any, error) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return nil, errors.New("it holds a control character or is not UTF-8")
+	}
 	return s, nil
 }
 
@@ -158,7 +164,7 @@ func (k kind) decode(v any) (any, error) {
 	switch k {
 	case textKind:
 		if s, ok := v.(string); ok {
-			return s, nil
+			return plainText(s)
 		}
 		return nil, fmt.Errorf(`want text in quotes, such as "a", got %s`, typeName(v))
 	case numberKind:

@@ -120,14 +120,18 @@ func replaceFile(path string, text []byte) error {
 
 // fill writes text to f and gives it mode and owner of the file it is to replace.
 func fill(f *os.File, text []byte, old string) error {
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
 	if info, err := os.Stat(old); err == nil {
+		// A rename would not ask whether the file may be written.
+		if info.Mode()&0o200 == 0 {
+			return fmt.Errorf("%s is read-only", old)
+		}
 		if err := f.Chmod(info.Mode().Perm()); err != nil {
 			return err
 		}
 		keepOwner(f, info)
+	}
+	if _, err := f.Write(text); err != nil {
+		return err
 	}
 	return f.Sync()
 }

@@ -19,9 +19,11 @@ func parseFlags(args []string, opts []option) (map[string]string, error) {
 	fs := flag.NewFlagSet("steward", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
+	left := len(args) // to read, after the last flag that was understood
 	set := func(name string) func(string) error {
 		return func(s string) error {
 			given[name] = s
+			left = fs.NArg()
 			return nil
 		}
 	}
@@ -34,13 +36,12 @@ func parseFlags(args []string, opts []option) (map[string]string, error) {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil, flag.ErrHelp
 		}
-		// The flag at fault is the last one that was taken.
-		bad := args[len(args)-fs.NArg()-1]
-		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(bad, "-"), "-"), "=")
+		bad, _, _ := strings.Cut(args[len(args)-left], "=")
+		name := strings.TrimPrefix(strings.TrimPrefix(bad, "-"), "-")
 		if fs.Lookup(name) != nil {
 			return nil, fmt.Errorf("-%s: the value is missing", name)
 		}
-		return nil, fmt.Errorf("unknown flag %s; %s", message.Quote("-"+name), didYouMean(name, names(opts), "steward -help lists them all"))
+		return nil, fmt.Errorf("unknown flag %s; %s", message.Quote(bad), didYouMean(name, names(opts), "steward -help lists them all"))
 	}
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %s; the settings of a node are flags, steward -help lists them", message.Quote(strings.Join(fs.Args(), " ")))

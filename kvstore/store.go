@@ -130,7 +130,7 @@ func Open(opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", opts.Path, err)
 	}
-	go s.write()
+	s.start()
 	return s, nil
 }
 

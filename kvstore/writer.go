@@ -41,6 +41,9 @@ func (s *Store) do(apply func(t *tx) error) error { return <-s.submit(apply) }
 // maxBatch bounds the operations of one commit, so that the first of them is not kept waiting.
 const maxBatch = 1024
 
+// start begins to write. Close ends it.
+func (s *Store) start() { go s.write() }
+
 // write is the writer goroutine: it commits whatever has gathered, again and again.
 func (s *Store) write() {
 	defer close(s.done)

@@ -39,10 +39,12 @@ func NewID(at time.Time, count uint32, run uint64) ID {
 func ParseID(s string) (ID, error) {
 	var id ID
 	b, err := idText.DecodeString(s)
-	if err != nil || len(b) != len(id) {
-		return id, fmt.Errorf("%w %s: %w", ErrInvalid, Quote(s), errID)
-	}
 	copy(id[:], b)
+	// The decoder passes over line ends and the two bits that 26 characters have too many:
+	// one id must not have several texts.
+	if err != nil || len(b) != len(id) || id.String() != s {
+		return ID{}, fmt.Errorf("%w %s: %w", ErrInvalid, Quote(s), errID)
+	}
 	return id, nil
 }
 

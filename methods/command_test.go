@@ -50,7 +50,7 @@ func TestCommandResult(t *testing.T) {
 		"no placeholder":  {data: []string{"echo", "{{STEWARD_DATA}}"}, body: "{{STEWARD_DATA}}\n"},
 		"background ends": {data: sh("(sleep 0.2; echo late) & echo early"), body: "early\nlate\n"},
 		"only stderr held": {
-			data: sh("(sleep 0.2; echo late >&2) >/dev/null & echo early"), body: "early\n", stderr: "late\n",
+			data: sh("(sleep 1.3; echo late >&2) >/dev/null & echo early"), body: "early\n", stderr: "late\n",
 		},
 		"closes its output": {data: sh("echo a; exec >&- 2>&-; exit 4"), body: "a\n", exit: 4, err: "exit status 4"},
 	} {

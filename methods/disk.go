@@ -78,14 +78,14 @@ func (d disk) extend(root *os.Root, name string, size int64, chunks ...[]byte) e
 		}
 	}
 	was, err := d.write(root, name, size, chunks)
+	if err == nil && was == 0 {
+		// The file may be new, or its name may not have been made durable when it was.
+		err = d.syncFolder(root, path.Dir(name))
+	}
 	if err != nil && was >= 0 {
 		if again := d.cut(root, name, was); again != nil {
 			err = fmt.Errorf("%w; and it could not be taken back: %w", err, reason(again))
 		}
-	}
-	if err == nil && was == 0 {
-		// The file may be new, or its name may not have been made durable when it was.
-		err = d.syncFolder(root, path.Dir(name))
 	}
 	return err
 }

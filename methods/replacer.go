@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"steward/message"
 	"steward/process"
@@ -20,10 +21,10 @@ type replacer struct{ disk disk }
 // target is what a batch holds for one file.
 type target struct {
 	name    string
-	chunks  [][]byte // all payloads, in order
-	calls   []int    // and their calls
-	pending []*assembly
-	ready   []*assembly // whole ones; the last one wins
+	chunks  [][]byte    // all payloads, in order
+	calls   []int       // and their calls
+	pending []*assembly // without their last part
+	whole   []*assembly // in the order of their last parts; the last one wins
 }
 
 // plan sorts calls by file. errs has the error of each call that is for no valid file or
@@ -72,27 +73,25 @@ func (replacer) plan(calls []*process.Call) (targets []*target, errs []error) {
 		if m.Last() {
 			p.whole = true
 			delete(open, k)
+			t.pending = slices.DeleteFunc(t.pending, func(q *assembly) bool { return q == p })
+			t.whole = append(t.whole, p)
 		}
 	}
 	return targets, errs
 }
 
-// settle sorts out what of a file's assemblies is to be carried out. Those whose
-// forerunners are missing get an error, by fail.
+// settle leaves out what cannot be carried out, because forerunners are missing, and gives
+// it to fail.
 func (t *target) settle(fail func(p *assembly, err error)) {
-	var pending []*assembly
-	for _, p := range t.pending {
-		if _, err := p.note(); err != nil {
+	bad := func(p *assembly) bool {
+		_, err := p.note()
+		if err != nil {
 			fail(p, err)
-			continue
 		}
-		if p.whole {
-			t.ready = append(t.ready, p)
-			continue
-		}
-		pending = append(pending, p)
+		return err != nil
 	}
-	t.pending = pending
+	t.pending = slices.DeleteFunc(t.pending, bad)
+	t.whole = slices.DeleteFunc(t.whole, bad)
 }
 
 func (r replacer) runAll(ctx context.Context, calls []*process.Call) []error {
@@ -120,9 +119,9 @@ func (r replacer) runAll(ctx context.Context, calls []*process.Call) []error {
 		for _, p := range t.pending {
 			set(p.calls, r.disk.assemble(p))
 		}
-		if len(t.ready) > 0 {
-			err := r.disk.assemble(t.ready[len(t.ready)-1])
-			for _, p := range t.ready {
+		if len(t.whole) > 0 {
+			err := r.disk.assemble(t.whole[len(t.whole)-1])
+			for _, p := range t.whole {
 				set(p.calls, err)
 			}
 		}
@@ -143,7 +142,7 @@ func (r replacer) mark(calls []*process.Call) ([]byte, error) {
 		if failed != nil {
 			return nil, failed
 		}
-		for _, p := range append(t.pending, t.ready...) {
+		for _, p := range slices.Concat(t.pending, t.whole) {
 			m, err := p.note()
 			if err != nil {
 				return nil, fileError("look at", t.name, err)

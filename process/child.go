@@ -83,17 +83,17 @@ func (c Child) check() error {
 // enter begins a state.
 func (c *child) enter(st State) { c.state, c.since = st, time.Now() }
 
-// level is how loud its starts and stops are logged: there may be thousands of dynamic
-// children.
+// level is how loud its starts and stops are logged. That a process starts once and stops
+// with its node is nothing to tell; and of dynamic children there may be thousands.
 func (c *child) level() slog.Level {
-	if c.dynamic {
+	if c.dynamic || c.restarts == 0 {
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo
 }
 
-// runOnce is the life of a process from one start to its end. Here alone panics are
-// recovered.
+// runOnce is the life of a process from one start to its end. A panic ends it
+// like an error; that of a method ends its call only, see Subscriber.guard.
 func (s *Supervisor) runOnce(base context.Context, c *child) {
 	s.mu.Lock()
 	if c.stopping {

@@ -35,8 +35,8 @@ type lane struct {
 
 const (
 	// laneMessages and laneBytes bound what a lane has in memory.
-	laneMessages = 512
-	laneBytes    = 1 << 20
+	laneMessages = 2048
+	laneBytes    = 2 << 20
 	// flushAfter bounds how long the end of a quick run waits for that of the next, to
 	// share its commit.
 	flushAfter = 20 * time.Millisecond
@@ -261,6 +261,7 @@ func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kv
 func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 	spec := &l.s.opts.Spec
 	first := waiting[0].Arrival
+	marked := false
 	if mark := waiting[0].Mark; mark != nil {
 		for i, w := range waiting {
 			if w.Arrival > mark.Last {
@@ -268,7 +269,7 @@ func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 				break
 			}
 		}
-		if !l.live(first) {
+		if marked = l.live(first); !marked {
 			if err := spec.Undo(l.s.opts.Env, mark.Undo); err != nil {
 				return fmt.Errorf("take back what a run of %s left: %w", spec.Name, err)
 			}
@@ -286,7 +287,7 @@ func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 		calls, run = append(calls, l.s.call(w.Message, 1)), append(run, w)
 		l.s.step(w.Message, StepStarted, "")
 	}
-	if waiting[0].Mark == nil && len(calls) > 0 {
+	if !marked && len(calls) > 0 {
 		undo, err := spec.Mark(calls)
 		if err != nil {
 			return l.tryLater(ctx, fmt.Errorf("mark a run of %s: %w", spec.Name, err))

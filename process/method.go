@@ -53,9 +53,9 @@ type Spec struct {
 	Run func(ctx context.Context, c *Call) (Outcome, error)
 
 	// RunAll carries out calls in order and returns one error each, in the same order
-	// (Crash is Exact). What it did is on disk when it returns. Mark is called before and
-	// returns what Undo needs to take back a RunAll of the same calls that a crash cut off
-	// at any point. Undo may be called for calls of which nothing was run, and twice.
+	// (Crash is Exact). What it did is on disk when it returns. Mark is called before
+	// each RunAll, and returns what Undo needs to take back a RunAll of the same calls that
+	// a crash cut off at any point. Undo may be called for calls of which nothing was run, and twice.
 	RunAll func(ctx context.Context, calls []*Call) []error
 	Mark   func(calls []*Call) ([]byte, error)
 	Undo   func(env *Env, mark []byte) error

@@ -155,7 +155,13 @@ func (s *Subscriber) runUnacked(ctx context.Context, m *message.Message) *messag
 	if s.opts.Spec.Crash == Exact {
 		s.step(m, StepStarted, "")
 		started := time.Now()
-		err := s.guard(m, func() error { return s.opts.Spec.RunAll(ctx, []*Call{s.call(m, 1)})[0] })
+		calls := []*Call{s.call(m, 1)}
+		err := s.guard(m, func() error {
+			if _, err := s.opts.Spec.Mark(calls); err != nil {
+				return err
+			}
+			return s.opts.Spec.RunAll(ctx, calls)[0]
+		})
 		f = s.ended(w, 1, started, Outcome{Exit: -1}, 0, err)
 	} else {
 		f = s.run(ctx, w, 1)

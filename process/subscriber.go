@@ -263,7 +263,7 @@ func (s *Subscriber) check(d Delivery) (received, bool) {
 			m.Accepted = it.Accepted
 			if m.Expired(now) {
 				it.Refuse, it.Text = message.CodeExpired, "arrived after its ttl"
-			} else if len(m.Data) < s.opts.Spec.MinArgs {
+			} else if !m.IsReply() && len(m.Data) < s.opts.Spec.MinArgs {
 				it.Refuse, it.Text = message.CodeInvalid, fmt.Sprintf("%s wants at least %d arguments in data", f.Method, s.opts.Spec.MinArgs)
 			}
 		}

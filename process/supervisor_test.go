@@ -570,7 +570,7 @@ func TestPathsAndRestartsAreLogged(t *testing.T) {
 		j := &journal{}
 		var log bytes.Buffer
 		o := j.options(j.child("a"))
-		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		stop, _ := supervise(t, newSupervisor(t, o))
 		_ = stop()
 		for _, want := range []string{`msg="process started" process=root/a attempt=1`, `msg="process stopped" process=root/a`} {

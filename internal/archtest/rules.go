@@ -131,11 +131,10 @@ const maxLines = 600
 // waits for it.
 var goroutines = []struct{ place, why string }{
 	{"process/supervisor.go", "starts every supervised process"},
+	{"process/lane.go", "runs the messages of a method without order side by side, and waits for all of them at its end"},
 	{"kvstore/writer.go", "the one writer of the file, ended by closing the store"},
 	{"process/transport", "a link reads and calls back in goroutines of its own, ended by closing it"},
 	{"process/ingress", "a listener serves its clients side by side, and waits for all of them at its end"},
-	{"methods/command.go", "collects the output of a command while it runs"},
-	{"cmd/steward/main.go", "a second interrupt has to get through while the first one is obeyed"},
 	{"cmd/internal", "commands wait for several things at a time"},
 	{"internal/natstest", "runs a broker for a test, ended with the test"},
 	{"internal/faults", "delivers late what a test delays"},

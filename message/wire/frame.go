@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -24,6 +25,12 @@ const (
 	// MaxFrame bounds a frame in bytes, before compression. What claims to be larger
 	// is refused before memory is given to it.
 	MaxFrame = 8 << 20
+	// MaxMessage bounds one message as EncodeMessage writes it, in bytes: it fits into a frame
+	// of its own.
+	MaxMessage = MaxFrame - 4<<10
+	// maxReason bounds the texts of an ack in bytes. They end in error messages, which must
+	// not grow with what a peer sends.
+	maxReason = 1 << 10
 	// minCompress is the size below which compression is not tried.
 	minCompress = 128
 )
@@ -109,7 +116,8 @@ func NewCodec() *Codec {
 	}
 }
 
-// EncodeFrame returns f as bytes, compressed when that makes it smaller.
+// EncodeFrame returns f as bytes, compressed when that makes it smaller. The error wraps
+// [message.ErrInvalid] when f is larger than [MaxFrame].
 func (c *Codec) EncodeFrame(f *Frame) ([]byte, error) { return c.seal("frame", f) }
 
 // DecodeFrame reads what [Codec.EncodeFrame] wrote and checks that it is sound in itself.
@@ -126,8 +134,10 @@ func (c *Codec) DecodeFrame(b []byte) (*Frame, error) {
 }
 
 func (f *Frame) check() error {
-	if err := errors.Join(f.From.Check(), f.To.Check(), f.Method.Check()); err != nil {
-		return err
+	for _, check := range []func() error{f.From.Check, f.To.Check, f.Method.Check} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	if f.Epoch == 0 {
 		return nil
@@ -148,19 +158,34 @@ func (f *Frame) check() error {
 // EncodeAck returns a as bytes.
 func (c *Codec) EncodeAck(a *Ack) ([]byte, error) { return c.seal("ack", a) }
 
-// DecodeAck reads what [Codec.EncodeAck] wrote.
+// DecodeAck reads what [Codec.EncodeAck] wrote, its texts cut to what an error message can
+// hold. The error wraps [message.ErrInvalid] or is [ErrVersion].
 func (c *Codec) DecodeAck(b []byte) (*Ack, error) {
 	a := new(Ack)
 	if err := c.open("ack", b, a); err != nil {
 		return nil, err
 	}
+	a.Text = clip(a.Text)
+	for i := range a.Refused {
+		a.Refused[i].Text = clip(a.Refused[i].Text)
+	}
 	return a, nil
+}
+
+func clip(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReason], "") + "…"
 }
 
 func (c *Codec) seal(what string, v any) ([]byte, error) {
 	body, err := encMode.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", what, err)
+	}
+	if len(body) > MaxFrame {
+		return nil, fmt.Errorf("%w %s: %d bytes, at most %d can be sent", message.ErrInvalid, what, len(body), MaxFrame)
 	}
 	out := make([]byte, headerSize, headerSize+len(body))
 	out[0], out[1] = magic, version
@@ -178,7 +203,7 @@ func (c *Codec) seal(what string, v any) ([]byte, error) {
 }
 
 func (c *Codec) open(what string, b []byte, v any) error {
-	if len(b) < headerSize || b[0] != magic {
+	if len(b) < headerSize || b[0] != magic || b[1] == 0 {
 		return fmt.Errorf("%w %s: %d bytes that are not from a steward", message.ErrInvalid, what, len(b))
 	}
 	if b[1] != version || b[2]&^allFlags != 0 {

@@ -2,8 +2,10 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -65,6 +67,12 @@ type schedule struct {
 	For   int64 `cbor:"2,keyasint"`
 }
 
+// maxElements bounds a list and maxPairs a map, so that a few bytes cannot claim much memory.
+const (
+	maxElements = 1 << 17
+	maxPairs    = 1 << 10
+)
+
 // encMode and decMode are fixed settings of the library; both are safe for concurrent use.
 var (
 	encMode = must(cbor.EncOptions{}.EncMode())
@@ -73,8 +81,8 @@ var (
 		IndefLength:      cbor.IndefLengthForbidden,
 		TagsMd:           cbor.TagsForbidden,
 		MaxNestedLevels:  8,
-		MaxArrayElements: 1 << 17,
-		MaxMapPairs:      1 << 10,
+		MaxArrayElements: maxElements,
+		MaxMapPairs:      maxPairs,
 	}.DecMode())
 )
 
@@ -85,8 +93,17 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// EncodeMessage returns m as bytes, without what the stream says: From, To and Method.
+// EncodeMessage returns m as bytes, without what the stream says: From, To and Method. Bytes
+// that are not UTF-8 in a text are replaced by U+FFFD. The error wraps [message.ErrInvalid]
+// when m is too large to be sent, or names a method that cannot exist.
 func EncodeMessage(m *message.Message) ([]byte, error) {
+	if len(m.Data) > maxElements || len(m.ReplyMethodArgs) > maxElements || len(m.Headers) > maxPairs ||
+		m.Operation != nil && len(m.Operation.Arg.AllowedNodes) > maxElements {
+		return nil, fmt.Errorf("%w message: more than %d elements of a list, or %d headers", message.ErrInvalid, maxElements, maxPairs)
+	}
+	if err := checkMethods(m.ReplyMethod, m.RequestMethod); err != nil {
+		return nil, err
+	}
 	r := record{
 		ID:                 m.ID[:],
 		Data:               valid(m.Data),
@@ -102,9 +119,9 @@ func EncodeMessage(m *message.Message) ([]byte, error) {
 		ReplyMethodTimeout: millis(m.ReplyMethodTimeout),
 		MethodRetries:      m.MethodRetries,
 		TTL:                millis(m.TTL),
-		Directory:          m.Directory,
-		FileName:           m.FileName,
-		Headers:            m.Headers,
+		Directory:          text(m.Directory),
+		FileName:           text(m.FileName),
+		Headers:            validMap(m.Headers),
 		RequestMethod:      string(m.RequestMethod),
 		Part:               m.Part,
 	}
@@ -113,8 +130,8 @@ func EncodeMessage(m *message.Message) ([]byte, error) {
 	}
 	if res := m.Result; res != nil {
 		r.Result = &result{
-			Code: string(res.Code), Text: strings.ToValidUTF8(res.Text, "�"), Exit: res.Exit,
-			Signal: res.Signal, Stderr: res.Stderr, StderrSize: res.StderrSize,
+			Code: text(string(res.Code)), Text: text(res.Text), Exit: res.Exit,
+			Signal: text(res.Signal), Stderr: res.Stderr, StderrSize: res.StderrSize,
 			Took: res.Took.Microseconds(), Attempt: res.Attempt,
 		}
 		if !res.Started.IsZero() {
@@ -123,11 +140,11 @@ func EncodeMessage(m *message.Message) ([]byte, error) {
 	}
 	if op := m.Operation; op != nil {
 		r.Operation = &operation{
-			Cmd: op.Cmd, Method: string(op.Arg.Method), Kind: op.Arg.Kind,
-			ReceivingNode: string(op.Arg.ReceivingNode), ID: op.Arg.ID,
+			Cmd: text(op.Cmd), Method: text(string(op.Arg.Method)), Kind: text(op.Arg.Kind),
+			ReceivingNode: text(string(op.Arg.ReceivingNode)), ID: op.Arg.ID,
 		}
 		for _, n := range op.Arg.AllowedNodes {
-			r.Operation.AllowedNodes = append(r.Operation.AllowedNodes, string(n))
+			r.Operation.AllowedNodes = append(r.Operation.AllowedNodes, text(string(n)))
 		}
 	}
 	if s := m.Schedule; s != nil {
@@ -136,6 +153,9 @@ func EncodeMessage(m *message.Message) ([]byte, error) {
 	b, err := encMode.Marshal(&r)
 	if err != nil {
 		return nil, fmt.Errorf("encode message: %w", err)
+	}
+	if len(b) > MaxMessage {
+		return nil, fmt.Errorf("%w message: %d bytes, at most %d can be sent", message.ErrInvalid, len(b), MaxMessage)
 	}
 	return b, nil
 }
@@ -170,6 +190,9 @@ func DecodeMessage(b []byte) (*message.Message, error) {
 	if copy(m.ID[:], r.ID) != len(m.ID) || len(r.ID) != len(m.ID) || m.ID.IsZero() {
 		return nil, fmt.Errorf("%w message: no id", message.ErrInvalid)
 	}
+	if err := checkMethods(m.ReplyMethod, m.RequestMethod); err != nil {
+		return nil, fmt.Errorf("message %s: %w", m.ID, err)
+	}
 	m.Accepted = m.ID.Time()
 	if len(r.InReplyTo) != 0 && (copy(m.InReplyTo[:], r.InReplyTo) != len(m.ID) || len(r.InReplyTo) != len(m.ID)) {
 		return nil, fmt.Errorf("%w message %s: inReplyTo is no id", message.ErrInvalid, m.ID)
@@ -178,10 +201,10 @@ func DecodeMessage(b []byte) (*message.Message, error) {
 		m.Result = &message.Result{
 			Code: message.Code(res.Code), Text: res.Text, Exit: res.Exit, Signal: res.Signal,
 			Stderr: res.Stderr, StderrSize: res.StderrSize,
-			Took: time.Duration(res.Took) * time.Microsecond, Attempt: res.Attempt,
+			Took: time.Duration(max(0, min(res.Took, maxMicros))) * time.Microsecond, Attempt: res.Attempt,
 		}
 		if res.Started != 0 {
-			m.Result.Started = time.UnixMilli(res.Started)
+			m.Result.Started = unixMilli(res.Started)
 		}
 	}
 	if op := r.Operation; op != nil {
@@ -198,12 +221,33 @@ func DecodeMessage(b []byte) (*message.Message, error) {
 	return m, nil
 }
 
-// maxMillis keeps a duration from outside within time.Duration: about 280 years.
-const maxMillis = int64(1<<63-1) / int64(time.Millisecond)
+// checkMethods checks the methods that a message names besides its own, where it names any: a
+// reply is sent on a subject that is made of one.
+func checkMethods(methods ...message.Method) error {
+	for _, m := range methods {
+		if m == "" {
+			continue
+		}
+		if err := m.Check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
+// maxMillis and maxMicros keep a duration from outside within time.Duration: about 290 years.
+const (
+	maxMillis = int64(1<<63-1) / int64(time.Millisecond)
+	maxMicros = int64(1<<63-1) / int64(time.Microsecond)
+)
+
+// millis rounds up: a short time must not become none at all, which means something else.
 func millis(d time.Duration) int64 {
-	if d == message.Forever {
+	switch {
+	case d < 0:
 		return -1
+	case d%time.Millisecond != 0:
+		return d.Milliseconds() + 1
 	}
 	return d.Milliseconds()
 }
@@ -215,13 +259,39 @@ func duration(ms int64) time.Duration {
 	return time.Duration(min(ms, maxMillis)) * time.Millisecond
 }
 
-// valid makes texts that a method produced fit for CBOR, whose text strings are UTF-8.
+// maxTime is the last millisecond of the year 9999: times beyond it cannot be printed as JSON.
+const maxTime = 253402300799999
+
+func unixMilli(ms int64) time.Time { return time.UnixMilli(max(0, min(ms, maxTime))) }
+
+// text makes what a method or a person produced fit for CBOR, whose text strings are UTF-8.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// valid is text for a list, which stays as it is when nothing has to be replaced.
 func valid(texts []string) []string {
 	for i, s := range texts {
-		if v := strings.ToValidUTF8(s, "�"); v != s {
-			texts = append(append(texts[:i:i], v), valid(texts[i+1:])...)
-			break
+		if utf8.ValidString(s) {
+			continue
 		}
+		out := slices.Clone(texts)
+		for ; i < len(out); i++ {
+			out[i] = text(out[i])
+		}
+		return out
 	}
 	return texts
+}
+
+func validMap(m map[string]string) map[string]string {
+	for k, v := range m {
+		if utf8.ValidString(k) && utf8.ValidString(v) {
+			continue
+		}
+		out := make(map[string]string, len(m))
+		for k, v := range m {
+			out[text(k)] = text(v)
+		}
+		return out
+	}
+	return m
 }

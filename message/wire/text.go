@@ -70,19 +70,16 @@ func (d *Decoder) Next() ([]Draft, error) {
 		return nil, d.err
 	}
 	drafts, err := d.next()
-	d.pending = false
-	if err == nil {
-		return drafts, nil
+	if refused := (*RefusedError)(nil); err == nil || errors.As(err, &refused) {
+		d.pending = false
+	} else {
+		d.err = err
 	}
-	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
-		return nil, refused
-	}
-	d.err = err
-	return nil, err
+	return drafts, err
 }
 
-// Pending reports whether a value has begun and not ended. It is for the reader that the
-// Decoder calls, which may have less patience in the middle of an array than before one.
+// Pending reports whether a value has begun and not ended, also after the reader's error.
+// It is for a reader that has less patience in the middle of an array than before one.
 func (d *Decoder) Pending() bool { return d.pending }
 
 func (d *Decoder) next() ([]Draft, error) {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,7 +31,7 @@ func allocated(f func()) uint64 {
 }
 
 // A field's name and a value for it, good or bad, for both languages.
-func anyMessage() *rapid.Generator[map[string]any] {
+func anyText() *rapid.Generator[map[string]any] {
 	text := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", "5", "true", "null", "~", "- a", "a: b", "#", "---", "\n", "é", "1e3", "0x1f", "2024-01-02", "*a", "&a", "!a", "yes", " x ", "'", `"`, "\t", "\u0085", "\u2028"}))
 	texts := rapid.SliceOfN(text, 0, 4)
 	value := rapid.OneOf(
@@ -61,7 +62,7 @@ func anyMessage() *rapid.Generator[map[string]any] {
 
 func TestJSONAndYAMLOfTheSameValueGiveTheSame(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		value := rapid.SliceOfN(anyMessage(), 1, 3).Draw(rt, "messages")
+		value := rapid.SliceOfN(anyText(), 1, 3).Draw(rt, "messages")
 		asJSON, err := json.Marshal(value)
 		if err != nil {
 			rt.Fatal(err)
@@ -187,4 +188,47 @@ func BenchmarkDecodeAndResolve(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "messages/s")
+}
+
+// FuzzTextAgreesWithEncodingJSON holds the decoder against the standard one: what it takes
+// for JSON is JSON, and its texts are the same texts.
+func FuzzTextAgreesWithEncodingJSON(f *testing.F) {
+	f.Add([]byte(`[{"toNode":"a","method":"REQPing","data":["\u00e9\ud83d\ude00\n\"\\\/","x"]}]`))
+	f.Add([]byte(`{"data":["\b\f\t"],"ACKTimeout":-0}`))
+	f.Add([]byte(`[{"data":[ ]} , {}]`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		trimmed := bytes.TrimSpace(b)
+		if len(trimmed) == 0 || (trimmed[0] != '[' && trimmed[0] != '{') {
+			return
+		}
+		dec := wire.NewDecoder(bytes.NewReader(b), wire.Limits{})
+		drafts, err := dec.Next()
+		if err != nil {
+			return
+		}
+		std := json.NewDecoder(bytes.NewReader(b))
+		var raw json.RawMessage
+		if err := std.Decode(&raw); err != nil {
+			t.Fatalf("accepted, but encoding/json says %v", err)
+		}
+		type fields struct{ Data, MethodArgs []string }
+		var want []fields
+		if raw[0] == '[' {
+			err = json.Unmarshal(raw, &want)
+		} else {
+			want = make([]fields, 1)
+			err = json.Unmarshal(raw, &want[0])
+		}
+		if err != nil {
+			t.Fatalf("accepted, but encoding/json says %v", err)
+		}
+		if len(want) != len(drafts) {
+			t.Fatalf("%d messages, encoding/json finds %d", len(drafts), len(want))
+		}
+		for i, d := range drafts {
+			if w := slices.Concat(want[i].Data, want[i].MethodArgs); !slices.Equal(d.Data, w) {
+				t.Fatalf("data %q, encoding/json reads %q", d.Data, w)
+			}
+		}
+	})
 }

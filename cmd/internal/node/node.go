@@ -259,7 +259,7 @@ func (n *Node) Tree() process.Tree { return n.root.Tree() }
 
 // Run serves until ctx ends, and then stops everything in order. A nil error is a clean stop.
 func (n *Node) Run(ctx context.Context) error {
-	n.log.Info("node starts", "version", n.opts.Version, "socket", n.SocketPath())
+	n.log.Info("node starts", "version", n.opts.Version)
 	if aside := n.store.SetAside(); aside != "" {
 		n.report(errorkernel.Event{Class: errorkernel.StoreFailed, Process: "store",
 			Err: fmt.Errorf("the database was damaged and is set aside as %s; this node begins with an empty one", aside)})

@@ -53,7 +53,15 @@ func (n *Node) openTree() error {
 	if err != nil {
 		return err
 	}
-	children = append(children, child("outside", func() process.Service { return outside }))
+	children = append(children, child("outside", func() process.Service { return outside }), process.Child{
+		Name: "ready", Restart: process.Temporary,
+		Make: func() process.Service {
+			return process.ServiceFunc(func(context.Context) error {
+				n.log.Info("node is ready", "socket", n.SocketPath())
+				return nil
+			})
+		},
+	})
 	n.root, err = process.NewSupervisor(process.SupervisorOptions{
 		Name: string(n.self), Children: children, Report: n.kernel, Log: n.log,
 		// What fails again and again at the root cannot be mended from within.
@@ -170,9 +178,21 @@ func (n *Node) outside() (*process.Supervisor, error) {
 	return n.supervisor("outside", children)
 }
 
-// hello says at intervals that this node is there. A hello that finds no link is not kept.
+// hello says at intervals that this node is there, for the first time when there is a link.
+// A hello that finds no link is not kept.
 func (n *Node) hello(every time.Duration) process.Service {
 	return process.ServiceFunc(func(ctx context.Context) error {
+		for up := false; !up; {
+			var changed <-chan struct{}
+			if up, changed = n.transport.State(); up {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+		}
 		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {

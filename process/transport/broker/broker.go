@@ -38,8 +38,8 @@ type Options struct {
 
 const (
 	defaultMaxPayload = 1 << 20
-	// A client that does not take what is sent to it is cut off after this long, or with
-	// this much waiting for it.
+	// A client that takes nothing of what is sent to it is cut off after this long, or
+	// with this much waiting for it. One on a slow link that takes something is not.
 	writeDeadline = 10 * time.Second
 	maxPending    = 32 << 20 // bytes a client
 	startTimeout  = 10 * time.Second
@@ -119,6 +119,9 @@ func (o Options) server() (*server.Options, error) {
 	so.MaxPayload = cmp.Or(so.MaxPayload, defaultMaxPayload)
 	so.MaxPending = cmp.Or(so.MaxPending, maxPending)
 	so.WriteDeadline = cmp.Or(so.WriteDeadline, writeDeadline)
+	if so.WriteTimeout == server.WriteTimeoutPolicyDefault {
+		so.WriteTimeout = server.WriteTimeoutPolicyRetry
+	}
 	so.NoSigs = true
 	// The system account costs memory and goroutines for statistics nobody reads here.
 	so.NoSystemAccount = so.SystemAccount == ""

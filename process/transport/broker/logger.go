@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -50,7 +49,7 @@ func (l *logger) Tracef(format string, args ...any)  { l.line(slog.LevelDebug, f
 func (l *logger) Fatalf(format string, args ...any) {
 	l.mu.Lock()
 	if l.first == nil {
-		l.first = errors.New(fmt.Sprintf(format, args...))
+		l.first = fmt.Errorf(format, args...)
 	}
 	l.mu.Unlock()
 	l.line(slog.LevelError, format, args)

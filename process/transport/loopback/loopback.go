@@ -18,6 +18,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"steward/process"
 	"steward/process/transport/internal/mailbox"
@@ -58,17 +59,21 @@ type subscription struct {
 	transport *Transport
 	pattern   string
 	box       *mailbox.Box // own frames
-	turn      sync.Mutex   // held by the handler call under way, from the box or from inner
 	inner     process.Subscription
+	closed    atomic.Bool
+	// turn has room for the handler call under way, from the box or from inner.
+	turn chan struct{}
 }
 
 // Subscribe takes frames of this node and, through the wrapped transport, of others.
 func (t *Transport) Subscribe(pattern string, handle func(process.Delivery)) (process.Subscription, error) {
-	s := &subscription{transport: t, pattern: pattern}
+	s := &subscription{transport: t, pattern: pattern, turn: make(chan struct{}, 1)}
 	call := func(d process.Delivery) {
-		s.turn.Lock()
-		defer s.turn.Unlock()
-		handle(d)
+		s.turn <- struct{}{}
+		defer func() { <-s.turn }()
+		if !s.closed.Load() {
+			handle(d)
+		}
 	}
 	s.box = mailbox.New(call)
 	inner, err := t.inner.Subscribe(pattern, call)
@@ -95,6 +100,11 @@ func (s *subscription) Close() {
 	t.mu.Lock()
 	t.subs = slices.DeleteFunc(t.subs, func(other *subscription) bool { return other == s })
 	t.mu.Unlock()
+	s.end()
+}
+
+func (s *subscription) end() {
+	s.closed.Store(true)
 	s.box.Close()
 	s.inner.Close()
 }
@@ -119,6 +129,9 @@ func (t *Transport) Publish(subject, reply string, data []byte) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed {
+		return process.ErrOffline
+	}
 	heard := false
 	for _, s := range t.subs {
 		if subjects.Match(s.pattern, subject) {
@@ -155,8 +168,7 @@ func (t *Transport) Close(ctx context.Context) error {
 	subs := slices.Clone(t.subs)
 	t.mu.Unlock()
 	for _, s := range subs {
-		s.box.Close()
-		s.inner.Close()
+		s.end()
 	}
 	for _, s := range subs {
 		select {

@@ -51,6 +51,8 @@ type Network struct {
 	timers map[*time.Timer]struct{}
 	boxes  map[*mailbox.Box]struct{} // all that may still run a handler
 	closed bool
+
+	sweepAt int // the number of boxes at which ended ones are looked for
 }
 
 // New returns a network without nodes.

@@ -97,8 +97,12 @@ func (n *Node) Subscribe(pattern string, handle func(process.Delivery)) (process
 	return s, nil
 }
 
-// sweep forgets boxes that have ended. mu is held.
+// sweep forgets boxes that have ended, once in a while. mu is held.
 func (n *Network) sweep() {
+	if len(n.boxes) < n.sweepAt {
+		return
+	}
+	defer func() { n.sweepAt = 2*len(n.boxes) + 64 }()
 	for box := range n.boxes {
 		select {
 		case <-box.Ended():

@@ -20,7 +20,7 @@ import (
 // line.
 const burst = 10 * time.Second
 
-// maxSeen bounds what is remembered about one connection.
+// maxSeen bounds what is remembered between two links, and about one.
 const maxSeen = 256
 
 // faults decides what is said about what goes wrong: each once, until it changes.
@@ -28,18 +28,21 @@ type faults struct {
 	log      *slog.Logger
 	reporter errorkernel.Reporter
 
-	mu   sync.Mutex        // guards last
-	last map[string]string // the last failure by server, since there was a link
+	mu   sync.Mutex         // guards seen
+	seen map[[2]string]bool // server and reason of failures since there was a link
 }
 
 // attempt notes that server could not be used.
 func (f *faults) attempt(server string, err error) {
+	key := [2]string{server, reason(err)}
 	f.mu.Lock()
-	known := f.last[server] == err.Error()
-	if f.last == nil {
-		f.last = make(map[string]string)
+	known := f.seen[key] || len(f.seen) >= maxSeen
+	if f.seen == nil {
+		f.seen = make(map[[2]string]bool)
 	}
-	f.last[server] = err.Error()
+	if !known {
+		f.seen[key] = true
+	}
 	f.mu.Unlock()
 	switch {
 	case known:
@@ -53,7 +56,7 @@ func (f *faults) attempt(server string, err error) {
 
 func (f *faults) up(server string) {
 	f.mu.Lock()
-	clear(f.last)
+	clear(f.seen)
 	f.mu.Unlock()
 	f.log.Info("connected to the broker", "server", server)
 }
@@ -69,10 +72,28 @@ func (f *faults) lost(server string, err error) {
 // outOfReach says that err is what a link that comes and goes looks like, and no refusal.
 func outOfReach(err error) bool {
 	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) ||
+	isNetwork := errors.As(err, &network)
+	if isNetwork && network.Timeout() {
+		return true
+	}
+	// Both may come with a network error inside.
+	var op *net.OpError
+	if errors.Is(err, nats.ErrTLS) || errors.As(err, &op) && op.Op == "remote error" {
+		return false
+	}
+	return isNetwork || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) ||
 		errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrStaleConnection) ||
 		errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrNoServers)
+}
+
+// reason is err without what differs at each attempt: the port at our end.
+func reason(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
 }
 
 func (f *faults) report(subject string, err error) {

@@ -30,7 +30,7 @@ func (l *link) end() {
 func (t *Transport) dial(ctx context.Context, s server) (*link, error) {
 	ctx, cut := context.WithCancel(ctx)
 	l := &link{server: s.name, cut: cut, gone: make(chan struct{})}
-	d := &dialer{ctx: ctx, timeout: t.opts.ConnectTimeout, inProcess: t.opts.InProcess}
+	d := &dialer{ctx: ctx, connect: t.opts.ConnectTimeout, write: t.opts.WriteTimeout, inProcess: t.opts.InProcess}
 	seen := t.faults.link()
 	var once sync.Once
 
@@ -52,10 +52,10 @@ func (t *Transport) dial(ctx context.Context, s server) (*link, error) {
 
 // dialer makes the socket of one attempt, and closes it when the attempt's context ends.
 type dialer struct {
-	ctx       context.Context
-	timeout   time.Duration
-	inProcess InProcess
-	err       error // of the last Dial
+	ctx            context.Context
+	connect, write time.Duration // timeouts
+	inProcess      InProcess
+	err            error // of the last Dial
 }
 
 // Dial is called by the library.
@@ -65,7 +65,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	context.AfterFunc(d.ctx, func() { _ = conn.Close() }) // the library may have closed it before
-	return conn, nil
+	return patientConn{conn, d.write}, nil
 }
 
 func (d *dialer) dial(network, address string) (net.Conn, error) {
@@ -76,6 +76,6 @@ func (d *dialer) dial(network, address string) (net.Conn, error) {
 		}
 		return conn, nil
 	}
-	nd := net.Dialer{Timeout: d.timeout}
+	nd := net.Dialer{Timeout: d.connect}
 	return nd.DialContext(d.ctx, network, address)
 }

@@ -43,8 +43,8 @@ type Options struct {
 	// PingInterval is how often the link is checked when all is quiet. A link that does
 	// not answer two pings is given up; 0 means 30 s.
 	PingInterval time.Duration
-	// WriteTimeout is how long a stalled link may hold up a sender before the link is
-	// given up; 0 means 10 s.
+	// WriteTimeout is how long a link that takes nothing at all may hold up a sender before
+	// it is given up; 0 means 30 s. A link that is merely slow is not.
 	WriteTimeout time.Duration
 
 	// PEM files; empty for none. All are read again for each connection.
@@ -71,7 +71,7 @@ func (o *Options) servers() ([]server, error) {
 	o.ReconnectWait = cmp.Or(o.ReconnectWait, 2*time.Second)
 	o.ReconnectJitter = cmp.Or(o.ReconnectJitter, time.Second)
 	o.PingInterval = cmp.Or(o.PingInterval, 30*time.Second)
-	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 30*time.Second)
 	for what, d := range map[string]time.Duration{
 		"connect timeout": o.ConnectTimeout, "reconnect wait": o.ReconnectWait, "reconnect jitter": o.ReconnectJitter,
 		"ping interval": o.PingInterval, "write timeout": o.WriteTimeout,
@@ -138,7 +138,7 @@ func (o *Options) nats() (nats.Options, error) {
 	n.Timeout = o.ConnectTimeout
 	n.PingInterval = o.PingInterval
 	n.MaxPingsOut = 2
-	n.FlusherTimeout = o.WriteTimeout
+	n.FlusherTimeout = 0 // patientConn sees to it
 	// The library is told when to connect, and to give up at once: see the package comment.
 	n.AllowReconnect = false
 	n.ReconnectOnFlusherError = true // here: a failed write ends the connection

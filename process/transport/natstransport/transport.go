@@ -159,7 +159,10 @@ func (t *Transport) raise(ctx context.Context, l *link) error {
 		err := l.nc.FlushWithContext(flush)
 		cancel()
 		if err != nil {
-			return fmt.Errorf("subscribe: %w", errors.Join(err, l.nc.LastError()))
+			if last := l.nc.LastError(); last != nil {
+				err = last // why the connection ended, rather than that it did
+			}
+			return fmt.Errorf("subscribe: %w", err)
 		}
 		t.mu.Lock()
 		if t.added == added { // none has come in between
