@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/rogpeppe/go-internal/txtar"
 
 	"steward/kvstore"
 	"steward/message"
@@ -69,6 +72,27 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// A script that ends early, and so passes whatever stands behind that, is a mistake: testscript
+// has commands for it with names that are easily mistaken for others.
+func TestScriptsRunToTheirEnd(t *testing.T) {
+	scripts, err := filepath.Glob(filepath.Join("testdata", "script", "*.txtar"))
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("scripts: %v, %v", scripts, err)
+	}
+	early := regexp.MustCompile(`^(\[[^]]*\] *)*(stop|skip)\b`)
+	for _, path := range scripts {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, line := range strings.Split(string(archive.Comment), "\n") {
+			if early.MatchString(strings.TrimSpace(line)) {
+				t.Errorf("%s:%d: %s", path, i+1, line)
+			}
+		}
+	}
+}
+
 // scriptCommands are the commands of scripts; "!" is understood where it says so.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	// start NAME [FLAG...]: starts a node in $WORK/NAME, which has its four folders, and waits
@@ -77,9 +101,9 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		need(ts, !neg && len(args) > 0, "start NAME [FLAG...]")
 		theWorld(ts).startNode(ts, args[0], args[1:])
 	},
-	// stop NAME: SIGTERM; the node has to end with exit status 0.
-	"stop": func(ts *testscript.TestScript, neg bool, args []string) {
-		need(ts, !neg && len(args) == 1, "stop NAME")
+	// term NAME: SIGTERM; the node has to end with exit status 0. (stop would end the script.)
+	"term": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 1, "term NAME")
 		p := theWorld(ts).proc(ts, args[0])
 		p.signal(ts, "TERM")
 		p.exited(ts, "0")
@@ -129,6 +153,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		}
 	},
 	// waitfor [-in DURATION] FILE TEXT [N]: waits until the file holds the text, N times or more.
+	// With @FILE it is the file whose name is in that one.
 	"waitfor": func(ts *testscript.TestScript, neg bool, args []string) {
 		limit := patience
 		if len(args) > 2 && args[0] == "-in" {
@@ -138,6 +163,10 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			args = args[2:]
 		}
 		need(ts, !neg && (len(args) == 2 || len(args) == 3), "waitfor [-in DURATION] FILE TEXT [N]")
+		file := args[0]
+		if place, ok := strings.CutPrefix(file, "@"); ok {
+			file = ts.ReadFile(place)
+		}
 		n := 1
 		if len(args) == 3 {
 			var err error
@@ -146,12 +175,23 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		}
 		var b []byte
 		found := theWorld(ts).await(limit, func() bool {
-			b, _ = os.ReadFile(ts.MkAbs(args[0]))
+			b, _ = os.ReadFile(ts.MkAbs(file))
 			return strings.Count(string(b), args[1]) >= n
 		})
 		if !found {
 			ts.Fatalf("%s does not hold %q %d times after %v; it holds %d bytes, which end with:\n%s",
-				args[0], args[1], n, limit, len(b), b[max(0, len(b)-2000):])
+				file, args[1], n, limit, len(b), b[max(0, len(b)-2000):])
+		}
+	},
+	// waitabsent FILE: waits until there is no such file.
+	"waitabsent": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 1, "waitabsent FILE")
+		gone := theWorld(ts).await(patience, func() bool {
+			_, err := os.Lstat(ts.MkAbs(args[0]))
+			return errors.Is(err, fs.ErrNotExist)
+		})
+		if !gone {
+			ts.Fatalf("%s is still there", args[0])
 		}
 	},
 	// waitsocket PATH: waits until a socket takes connections.
