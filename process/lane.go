@@ -195,7 +195,9 @@ func (l *lane) once(ctx context.Context, w kvstore.Waiting) (kvstore.Finished, e
 	case l.live(w.Arrival):
 		attempt = w.Mark.Attempt
 	case w.Mark.Attempt > w.Message.MethodRetries:
-		return l.s.ended(w, w.Mark.Attempt, w.Mark.Started, Outcome{Exit: -1}, 0, errInterrupted), nil
+		f := l.s.ended(w, w.Mark.Attempt, w.Mark.Started, Outcome{Exit: -1}, 0, errInterrupted)
+		l.s.reportEnd(&f)
+		return f, nil
 	default:
 		attempt = w.Mark.Attempt + 1
 		if err := l.beginOne(ctx, w, attempt); err != nil {
