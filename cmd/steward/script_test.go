@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -215,6 +216,11 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		if pid := pidIn(ts, args[0]); alive(pid) == neg {
 			ts.Fatalf("process %d: alive is %v", pid, !neg)
 		}
+	},
+	// killgroup PIDFILE: SIGKILL to the process group that the process leads.
+	"killgroup": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 1, "killgroup PIDFILE")
+		ts.Check(syscall.Kill(-pidIn(ts, args[0]), syscall.SIGKILL))
 	},
 	// code STATUS PROGRAM [ARG...]: runs a program and compares its exit status.
 	"code": func(ts *testscript.TestScript, neg bool, args []string) {
