@@ -147,6 +147,17 @@ func TestNewEpochBeginsAtItsBaseAndRunsNothingAgain(t *testing.T) {
 	}
 }
 
+func TestSameIDFromAnotherSenderIsAnotherMessage(t *testing.T) {
+	s := store(t)
+	it := incoming(t, 1, message.Message{Data: []string{"x"}})
+	for _, from := range []message.Node{"ship1", "ship2"} {
+		if got := take(t, s, arrival(from, 7, 1, 1, 2, it)); len(got.Stored) != 1 {
+			t.Errorf("from %s: %+v", from, got)
+		}
+		finish(t, s, from, lane(t, s, from)...)
+	}
+}
+
 func TestEpochsAreBoundedAndOldOnesRunNothingAgain(t *testing.T) {
 	s := store(t)
 	const n = 3 * kvstore.MaxEpochs
