@@ -81,13 +81,16 @@ func metas(f *os.File) (newest, older meta, err, olderErr error) {
 		m1, err1 = at(int64(m0.pageSize))
 	} else {
 		// Without the first meta page the page size has to be guessed.
-		for size := int64(1 << 10); size <= 1<<24 && err1 != nil; size *= 2 {
+		for size := int64(1 << 10); size <= 1<<24 && errors.Is(err1, errNoMeta); size *= 2 {
 			if m1, err1 = at(size); err1 == nil && int64(m1.pageSize) != size {
 				err1 = errNoMeta
 			}
 		}
 	}
-	if err0 != nil || err1 == nil && m1.txid > m0.txid {
+	if errors.Is(err0, ErrVersion) {
+		return m0, m1, err0, err1
+	}
+	if err0 != nil || errors.Is(err1, ErrVersion) || err1 == nil && m1.txid > m0.txid {
 		m0, err0, m1, err1 = m1, err1, m0, err0
 	}
 	return m0, m1, err0, err1

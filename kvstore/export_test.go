@@ -31,11 +31,6 @@ func (s *Store) Fail(err error) error { return s.do(func(*tx) error { return err
 // Panic hands in an operation that panics as bbolt does.
 func (s *Store) Panic() error { return s.do(func(*tx) error { panic("page 7: makes no sense") }) }
 
-// Damage writes a value that makes no sense.
-func (s *Store) Damage(bucket, key string, value []byte) error {
-	return s.do(func(t *tx) error { return t.btx.Bucket([]byte(bucket)).Put([]byte(key), value) })
-}
-
 // Keys is how many entries a bucket has.
 func (s *Store) Keys(bucket string) (n int) {
 	_ = s.view(func(tx *bbolt.Tx) error {

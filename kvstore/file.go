@@ -40,6 +40,7 @@ func (s *Store) open() (err error) {
 			s.db = nil
 		}
 	}()
+	s.sizes = sizes{} // of a file that was set aside
 	_, statErr := os.Stat(s.opts.Path)
 	db, err := bbolt.Open(s.opts.Path, 0o600, &bbolt.Options{
 		Timeout:        s.opts.LockTimeout,

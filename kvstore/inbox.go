@@ -140,8 +140,9 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 			pos.Refused = append(pos.Refused, Refused{Seq: it.Seq, Code: text(string(it.Refuse)), Text: text(it.Text)})
 			continue
 		}
-		if t.btx.Bucket(bucketReceived).Get(it.ID[:]) != nil {
-			continue // was here before, in another epoch or stream
+		known, err := t.life(bucketReceived, it.ID)
+		if err == nil && known.Peer == a.Stream.Peer {
+			continue // was here before, in another epoch; nobody can use up the ids of others
 		}
 		if l.Count > 0 && (l.Count >= uint64(t.s.opts.LaneMessages) || l.Bytes >= uint64(t.s.opts.LaneBytes)) {
 			out.Busy, next = true, it.Seq

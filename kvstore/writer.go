@@ -194,11 +194,14 @@ func guard(fn func() error) (err error) {
 // doubt. Until that works nothing is read or written. It returns err with what went wrong on top.
 func (s *Store) reopen(txid uint64, err error) error {
 	s.dbMu.Lock()
-	cerr := s.db.Close()
+	_ = s.db.Close() // nothing of it is trusted
 	s.db, s.broken, s.doubtful = nil, err, txid
 	s.dbMu.Unlock()
 	s.land(true)
-	return errors.Join(err, cerr, s.mend())
+	if merr := s.mend(); merr != nil {
+		return &diskError{fmt.Errorf("%w; %w", err, merr)}
+	}
+	return err
 }
 
 // mend opens the file again after a failed commit has closed it.
@@ -209,7 +212,7 @@ func (s *Store) mend() error {
 	s.dbMu.Lock()
 	defer s.dbMu.Unlock()
 	if err := s.open(); err != nil {
-		s.broken = &diskError{fmt.Errorf("the store is closed after a failed write, and cannot be opened again: %w", err)}
+		s.broken = &diskError{fmt.Errorf("the file cannot be opened again after a failed write: %w", err)}
 		return s.broken
 	}
 	s.broken = nil
