@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"syscall"
-	"time"
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
@@ -88,25 +86,6 @@ func (s *Store) openFile(path string, flag int, mode os.FileMode) (*os.File, err
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
-}
-
-// lock takes the lock that bbolt will take once more: both are of the same open file.
-func lock(f *os.File, timeout time.Duration) error {
-	end := time.NewTimer(timeout)
-	defer end.Stop()
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return err
-		}
-		select {
-		case <-end.C:
-			return ErrInUse
-		case <-again.C:
-		}
-	}
 }
 
 // prepare makes the buckets of a new file and checks the header of an old one.

@@ -126,6 +126,9 @@ func (p *Publisher) advance(ack *wire.Ack) error {
 
 // refuse gives up what the receiver took off the stream without accepting it.
 func (p *Publisher) refuse(ack *wire.Ack) (refused bool, err error) {
+	if len(ack.Refused) == 0 {
+		return false, nil
+	}
 	no := make(map[uint64]*wire.Refusal, len(ack.Refused))
 	for i := range ack.Refused {
 		if r := &ack.Refused[i]; r.Seq < ack.Next {
