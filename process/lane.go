@@ -369,6 +369,17 @@ func (l *lane) runAll(ctx context.Context, calls []*Call, mark *kvstore.Mark) (e
 	if mark == nil {
 		return nil
 	}
+	limit := calls[0].Message.MethodTimeout // that of the most patient one
+	for _, c := range calls {
+		if t := c.Message.MethodTimeout; limit > 0 && (t <= 0 || t > limit) {
+			limit = t
+		}
+	}
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
 	err := l.s.guard(calls[0].Message, func() error {
 		errs = l.s.opts.Spec.RunAll(ctx, calls)
 		return nil

@@ -423,16 +423,24 @@ func TestHungMethodDelaysNoOtherMethodOrSender(t *testing.T) {
 }
 
 func TestMethodIsCutOffAtItsTimeout(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.pair()
-		m := answered(do(b, once, 1, "hang"))
-		m.MethodTimeout = 3 * time.Second
-		ids := a.send(m, do(b, once, 2))
-		start := time.Now()
-		w.settled(time.Minute)
-		want(t, "code", a.sent(ids[0]).Code, message.CodeTimeout)
-		want(t, "next run", b.ran(once)[1].at.Sub(start), 3*time.Second)
-	})
+	for _, method := range []message.Method{repeat, once, exact, manyOnce} {
+		t.Run(string(method), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				a, b := w.pair()
+				m := answered(do(b, method, 1, "hang"))
+				m.MethodTimeout = 3 * time.Second
+				ids := a.send(m)
+				start := time.Now()
+				synctest.Wait()
+				a.send(do(b, method, 2))
+				w.settled(time.Minute)
+				want(t, "code", a.sent(ids[0]).Code, message.CodeTimeout)
+				if runs := b.ran(method); method != manyOnce {
+					want(t, "next run", runs[len(runs)-1].at.Sub(start), 3*time.Second)
+				}
+			})
+		})
+	}
 }
 
 func TestPanicFailsItsMessageOnly(t *testing.T) {

@@ -191,3 +191,10 @@ func (g *gate) Begin(id kvstore.Stream, first uint64, mark kvstore.Mark) error {
 func (g *gate) Finish(id kvstore.Stream, mark uint64, finished []kvstore.Finished) error {
 	return g.write("Finish", func() error { return g.store.Finish(id, mark, finished) })
 }
+
+// heal ends all that was planned.
+func (g *gate) heal() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.dieAt, g.full = 0, nil
+}

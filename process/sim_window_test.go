@@ -76,17 +76,6 @@ func TestLargeMessageTakenInWhileOfflineDoesNotUseUpTheWindow(t *testing.T) {
 	})
 }
 
-func TestWindowStaysOpenOverManyFrames(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.pair()
-		for n := 1; n <= 20_000; n += 500 {
-			a.send(series(b, repeat, n, n+499)...)
-			synctest.Wait()
-		}
-		want(t, "runs", len(b.numbers(repeat)), 20_000)
-	})
-}
-
 func TestExpiryInTheWindowKeepsTheStreamGoing(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		a, b := w.pair()

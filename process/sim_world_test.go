@@ -40,6 +40,10 @@ type world struct {
 	runs  []run
 	tries map[message.ID]int // of calls that are to be tried later
 	lives int
+
+	// Owned by the test's goroutine.
+	step  time.Duration // between two looks at the world
+	asked []asked       // what was handed in, in order
 }
 
 // sniffed is what went over the wire from one node to another.
@@ -77,7 +81,7 @@ func memoryDir(t *testing.T) string {
 }
 
 func newWorld(t *testing.T, dir string) *world {
-	w := &world{t: t, dir: dir, codec: wire.NewCodec(), tries: map[message.ID]int{}, log: slog.New(slog.DiscardHandler)}
+	w := &world{t: t, dir: dir, codec: wire.NewCodec(), tries: map[message.ID]int{}, step: 10 * time.Millisecond, log: slog.New(slog.DiscardHandler)}
 	w.net = memtransport.New(memtransport.Options{MaxPayload: 1 << 20, Fault: func(from, to string, d process.Delivery) memtransport.Fate {
 		w.mu.Lock()
 		fault := w.fault
@@ -162,7 +166,7 @@ func (w *world) advance(d time.Duration) { <-time.After(d) }
 // until lets fake time pass until cond holds, at most d.
 func (w *world) until(d time.Duration, what string, cond func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(d); ; w.advance(10 * time.Millisecond) {
+	for end := time.Now().Add(d); ; w.advance(w.step) {
 		synctest.Wait()
 		if cond() {
 			return
@@ -441,12 +445,32 @@ func (n *simNode) restore(b []byte) {
 	n.must(os.WriteFile(n.path, b, 0o600))
 }
 
+// asked is a message that was handed in.
+type asked struct {
+	message.Message // its id is zero when the node died before it answered
+	by              message.Node
+	n               int
+}
+
 // send accepts messages on the node.
 func (n *simNode) send(msgs ...message.Message) []message.ID {
 	n.w.t.Helper()
-	ids, err := n.up.router.Accept(context.Background(), msgs)
+	ids, err := n.try(msgs...)
 	n.must(err)
 	return ids
+}
+
+// try hands messages in on a node that may die of it.
+func (n *simNode) try(msgs ...message.Message) ([]message.ID, error) {
+	ids, err := n.up.router.Accept(context.Background(), msgs)
+	for i := range msgs {
+		a := asked{Message: msgs[i], by: n.name, n: number(&msgs[i])}
+		if a.ID = (message.ID{}); err == nil {
+			a.ID = ids[i]
+		}
+		n.w.asked = append(n.w.asked, a)
+	}
+	return ids, err
 }
 
 // sent returns the life of a message at its sender.
