@@ -164,7 +164,7 @@ func (l *lane) inOrder(ctx context.Context, waiting []kvstore.Waiting) error {
 
 // repeat runs a method that may be run again after a crash.
 func (l *lane) repeat(ctx context.Context, waiting []kvstore.Waiting) error {
-	ends := ends{lane: l}
+	ends := ends{lane: l, turn: make(chan struct{}, 1)}
 	for _, w := range waiting {
 		f, err := l.attempts(ctx, w, 1)
 		if err != nil {
@@ -180,14 +180,16 @@ func (l *lane) repeat(ctx context.Context, waiting []kvstore.Waiting) error {
 type ends struct {
 	lane *lane
 
-	mu    sync.Mutex // guards what follows; held while it is written, which keeps the order
+	// turn guards what follows. It is held while that is written, which keeps the order and
+	// may take long: so it is no mutex.
+	turn  chan struct{}
 	done  []kvstore.Finished
 	timer *time.Timer
 }
 
 func (e *ends) add(ctx context.Context, f kvstore.Finished) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.turn <- struct{}{}
+	defer func() { <-e.turn }()
 	if len(e.done) == 0 {
 		// Its error is that of the node's stop, which the lane sees for itself.
 		e.timer = time.AfterFunc(flushAfter, func() { _ = e.flush(ctx) })
@@ -196,8 +198,8 @@ func (e *ends) add(ctx context.Context, f kvstore.Finished) {
 }
 
 func (e *ends) flush(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.turn <- struct{}{}
+	defer func() { <-e.turn }()
 	if len(e.done) == 0 {
 		return nil
 	}
