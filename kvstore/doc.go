@@ -7,6 +7,11 @@
 // delay. Every write method returns after its commit is on disk, or with an error that
 // means that nothing of it was done. The sync is never switched off.
 //
+// The pages of a file are checked before it is used; a damaged one is set aside, never deleted.
+// A commit of which it is not known whether it has reached the disk (the last sync of it went
+// wrong) is taken back before anything else is read or written; as long as that does not work
+// either, every operation fails and says why. Readers see only what is on disk.
+//
 // The package knows messages and bytes; it delivers nothing, logs nothing and retries
 // nothing. All methods of a [Store] may be called by many goroutines at once. [Open]
 // acquires the file, [Store.Close] finishes the commits under way and gives it back.

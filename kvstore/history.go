@@ -110,13 +110,23 @@ func (t *tx) putLife(bucket []byte, id message.ID, l *Life) error {
 	}
 	b := t.btx.Bucket(bucket)
 	b.FillPercent = 0.9 // ids grow with time
-	if b.Get(id[:]) == nil {
-		*t.s.sizes.lives(bucket)++
+	ended := t.s.sizes.ended(bucket)
+	if hasEnded(b.Get(id[:])) {
+		*ended--
+	}
+	if l.State.Final() {
+		*ended++
+		t.ended++
 	}
 	return b.Put(id[:], v)
 }
 
-func (z *sizes) lives(bucket []byte) *uint64 {
+// hasEnded reports whether a life record is that of a message that has ended.
+func hasEnded(v []byte) bool {
+	return len(v) >= 2 && int(v[1]) < len(states) && states[v[1]].Final()
+}
+
+func (z *sizes) ended(bucket []byte) *uint64 {
 	if bytes.Equal(bucket, bucketSent) {
 		return &z.Sent
 	}
@@ -133,12 +143,13 @@ func (t *tx) life(bucket []byte, id message.ID) (Life, error) {
 
 // answered ends the life of a request with the result that its reply brought. The result
 // is the truth even about a message that had been given up: its ACKs were lost, it was not.
-func (t *tx) answered(request message.ID, r *message.Result) error {
+// It counts only from the node that the request went to.
+func (t *tx) answered(request message.ID, from message.Node, r *message.Result) error {
 	l, err := t.life(bucketSent, request)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	if err != nil {
+	if err != nil || l.Peer != from {
 		return err
 	}
 	l.State, l.Code, l.Text = message.EndOf(r.Code), r.Code, r.Text
@@ -146,20 +157,28 @@ func (t *tx) answered(request message.ID, r *message.Result) error {
 	if err := t.putLife(bucketSent, request, &l); err != nil {
 		return err
 	}
-	dead := t.btx.Bucket(bucketDead)
-	if dead.Get(request[:]) == nil {
+	return t.exhume(request[:])
+}
+
+// exhume takes a dead letter away, if there is one.
+func (t *tx) exhume(id []byte) error {
+	b := t.btx.Bucket(bucketDead)
+	v := b.Get(id)
+	if v == nil {
 		return nil
 	}
 	t.s.sizes.Dead--
-	return dead.Delete(request[:])
+	t.s.sizes.DeadBytes -= uint64(len(v))
+	return b.Delete(id)
 }
 
-// trimStep bounds the work of trimming in one commit.
+// trimStep bounds the work of trimming in one commit, besides what the commit itself has ended.
 const trimStep = 2048
 
-// trim drops the oldest ended lives over the bound. Lives that have not ended stay.
+// trim drops the oldest ended lives over the bound. Lives that have not ended stay, and take
+// no room from those that have.
 func (t *tx) trim(bucket []byte) error {
-	n := t.s.sizes.lives(bucket)
+	n := t.s.sizes.ended(bucket)
 	if *n <= uint64(t.s.opts.History) {
 		return nil
 	}
@@ -168,8 +187,8 @@ func (t *tx) trim(bucket []byte) error {
 	c := b.Cursor()
 	var old [][]byte
 	k, v := c.Seek(t.s.trimmed[string(bucket)])
-	for steps := 0; k != nil && steps < trimStep && uint64(len(old)) < over; steps++ {
-		if len(v) < 2 || (v[1] > 0 && int(v[1]) < len(states) && states[v[1]].Final()) {
+	for steps := 0; k != nil && steps < trimStep+2*t.ended && uint64(len(old)) < over; steps++ {
+		if hasEnded(v) {
 			old = append(old, bytes.Clone(k))
 		}
 		k, v = c.Next()
@@ -222,7 +241,8 @@ type deadRecord struct {
 	Attempts int    `cbor:"7,keyasint,omitempty"`
 }
 
-// maxDead bounds the dead letters; the oldest go first.
+// maxDead bounds the number of dead letters. Their bytes are bounded as those of the ring
+// buffer are. The oldest go first.
 const maxDead = 100_000
 
 func (t *tx) bury(id message.ID, letter *deadRecord) error {
@@ -231,16 +251,26 @@ func (t *tx) bury(id message.ID, letter *deadRecord) error {
 	if err != nil {
 		return err
 	}
+	if err := t.exhume(id[:]); err != nil {
+		return err
+	}
 	b := t.btx.Bucket(bucketDead)
 	if err := b.Put(id[:], v); err != nil {
 		return err
 	}
-	if t.s.sizes.Dead++; t.s.sizes.Dead <= maxDead {
-		return nil
+	z := &t.s.sizes
+	z.Dead++
+	z.DeadBytes += uint64(len(v))
+	for z.Dead > 1 && (z.Dead > maxDead || z.DeadBytes > uint64(t.s.opts.MaxBytes)) {
+		oldest, _ := b.Cursor().First()
+		if oldest == nil {
+			return damaged("%d dead letters are missing", z.Dead)
+		}
+		if err := t.exhume(bytes.Clone(oldest)); err != nil {
+			return err
+		}
 	}
-	oldest, _ := b.Cursor().First()
-	t.s.sizes.Dead--
-	return b.Delete(bytes.Clone(oldest))
+	return nil
 }
 
 // DeadLetter is a message that was given up, with the reason.
@@ -255,7 +285,7 @@ type DeadLetter struct {
 // DeadLetters calls fn for each dead letter, oldest first, until fn returns false. fn must
 // not call the store.
 func (s *Store) DeadLetters(fn func(DeadLetter) bool) error {
-	return s.view(func(tx *bbolt.Tx) error {
+	_, err := s.read(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketDead).Cursor()
 		for k, v := c.First(); k != nil; k, v = c.Next() {
 			var r deadRecord
@@ -273,4 +303,5 @@ func (s *Store) DeadLetters(fn func(DeadLetter) bool) error {
 		}
 		return nil
 	})
+	return err
 }

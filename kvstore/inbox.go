@@ -137,11 +137,12 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 				out.Busy, next = true, it.Seq
 				break
 			}
-			pos.Refused = append(pos.Refused, Refused{Seq: it.Seq, Code: string(it.Refuse), Text: it.Text})
+			pos.Refused = append(pos.Refused, Refused{Seq: it.Seq, Code: text(string(it.Refuse)), Text: text(it.Text)})
 			continue
 		}
-		if t.btx.Bucket(bucketReceived).Get(it.ID[:]) != nil {
-			continue // was here before, in another epoch or stream
+		known, err := t.life(bucketReceived, it.ID)
+		if err == nil && known.Peer == a.Stream.Peer {
+			continue // was here before, in another epoch; nobody can use up the ids of others
 		}
 		if l.Count > 0 && (l.Count >= uint64(t.s.opts.LaneMessages) || l.Bytes >= uint64(t.s.opts.LaneBytes)) {
 			out.Busy, next = true, it.Seq
@@ -309,25 +310,33 @@ type Finished struct {
 // [ErrFull] when there is no room for the replies; then nothing has changed.
 func (s *Store) Finish(id Stream, mark uint64, finished []Finished) error {
 	var replies []message.Message
+	var arrivals []uint64 // of what they answer
 	for _, f := range finished {
 		if f.Reply != nil {
-			replies = append(replies, *f.Reply)
+			replies, arrivals = append(replies, *f.Reply), append(arrivals, f.Arrival)
 		}
 	}
 	puts, _, err := s.encode(replies)
 	if err != nil {
 		return err
 	}
-	return s.do(func(t *tx) error {
-		if len(puts) > 0 {
-			if err := t.accept(puts, true); err != nil {
-				return err // before anything has changed
-			}
-		}
+	return <-s.submit(&op{frees: true, apply: func(t *tx) error {
 		key := id.key()
 		l, err := t.lane(key)
 		if err != nil {
 			return err
+		}
+		// What has left the lane before has been answered before.
+		var fresh []put
+		for i := range puts {
+			if l.bucket.Get(seqKey(arrivals[i])) != nil {
+				fresh = append(fresh, puts[i])
+			}
+		}
+		if len(fresh) > 0 {
+			if err := t.accept(fresh, true); err != nil {
+				return err // before anything has changed
+			}
 		}
 		for i := range finished {
 			if err := t.finish(l, id, &finished[i]); err != nil {
@@ -335,7 +344,7 @@ func (s *Store) Finish(id Stream, mark uint64, finished []Finished) error {
 			}
 		}
 		return t.btx.Bucket(bucketRunning).Delete(posKey(key, mark))
-	})
+	}})
 }
 
 func (t *tx) finish(l *lane, id Stream, f *Finished) error {
@@ -356,7 +365,7 @@ func (t *tx) finish(l *lane, id Stream, f *Finished) error {
 		return err
 	}
 	if m := f.Message; m.IsReply() && m.Result != nil {
-		return t.answered(m.InReplyTo, m.Result)
+		return t.answered(m.InReplyTo, id.Peer, m.Result)
 	}
 	return nil
 }

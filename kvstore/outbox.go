@@ -2,6 +2,7 @@ package kvstore
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 // Accept puts messages on the ring buffer, all or none, and returns their ids once they
 // are on disk. It sets ID, From and Accepted of each. The error wraps [ErrFull] when there
-// is no room for all of them.
+// is no room for all of them, and [message.ErrInvalid] when one can never be delivered.
 func (s *Store) Accept(msgs []message.Message) ([]message.ID, error) {
 	return s.accept(msgs, false)
 }
@@ -47,8 +48,15 @@ type put struct {
 func (s *Store) encode(msgs []message.Message) ([]put, []message.ID, error) {
 	puts := make([]put, len(msgs))
 	ids := make([]message.ID, len(msgs))
+	var known Stream
 	for i := range msgs {
 		m := &msgs[i]
+		if (Stream{m.To, m.Method}) != known {
+			if err := cmp.Or(m.To.Check(), m.Method.Check()); err != nil {
+				return nil, nil, err
+			}
+			known = Stream{m.To, m.Method}
+		}
 		s.Stamp(m)
 		raw, err := wire.EncodeMessage(m)
 		if err != nil {
@@ -199,7 +207,7 @@ type Settled struct {
 // Settle takes messages off a stream. The channel gets one value: nil once that is on
 // disk. Messages that are no longer there are passed over.
 func (s *Store) Settle(id Stream, settled []Settled) <-chan error {
-	return s.submit(func(t *tx) error {
+	return s.submit(&op{frees: true, apply: func(t *tx) error {
 		st, err := t.stream(id.key())
 		if err != nil {
 			return err
@@ -210,7 +218,7 @@ func (s *Store) Settle(id Stream, settled []Settled) <-chan error {
 			}
 		}
 		return nil
-	})
+	}})
 }
 
 func (t *tx) settle(st *stream, id Stream, e *Settled) error {
@@ -220,21 +228,22 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 		return nil
 	}
 	life := Life{Peer: id.Peer, Method: id.Method, State: message.EndOf(e.Code), Code: e.Code, Text: e.Text,
-		Seq: e.Seq, Attempts: e.Attempts, WantsReply: e.WantsReply}
+		Seq: e.Seq, Attempts: e.Attempts, WantsReply: e.WantsReply, Ended: e.At}
 	if e.Code == message.CodeDone {
 		life.Delivered = e.At
-	}
-	if e.Code == message.CodeDone && e.WantsReply {
-		life.State, life.Code = message.StateDelivered, ""
-		// The reply may have been faster than this commit.
-		if old, err := t.life(bucketSent, e.ID); err == nil && old.State.Final() {
-			old.Delivered, old.Attempts = e.At, e.Attempts
-			life = old
+		if e.WantsReply {
+			life.State, life.Code, life.Ended = message.StateDelivered, "", time.Time{}
 		}
-	} else {
-		life.Ended = e.At
 	}
-	if e.Code != message.CodeDone {
+	// The reply may have been faster than the ACK. It has the last word, about a message that is
+	// given up because no ACK came through, too: that one was run.
+	old, err := t.life(bucketSent, e.ID)
+	answered := err == nil && old.State.Final()
+	if answered {
+		old.Delivered, old.Attempts = life.Delivered, e.Attempts
+		life = old
+	}
+	if e.Code != message.CodeDone && !answered {
 		q, err := decodeOut(e.Seq, record)
 		if err != nil {
 			return err

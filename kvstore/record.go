@@ -37,7 +37,7 @@ func newEpoch() uint64 {
 func parseStream(key []byte) (Stream, error) {
 	i := bytes.IndexByte(key, 0)
 	if i < 0 {
-		return Stream{}, &damage{errors.New("the file is damaged: a stream without a name")}
+		return Stream{}, damaged("a stream without a name")
 	}
 	return Stream{Peer: message.Node(key[:i]), Method: message.Method(key[i+1:])}, nil
 }
@@ -63,14 +63,15 @@ func scanNumbers(b []byte, ns ...*uint64) error {
 }
 
 // sizes is what the whole store holds, kept along so that it never has to be counted.
-type sizes struct{ Messages, Bytes, Dead, Sent, Received uint64 }
+// Sent and Received count the lives that have ended.
+type sizes struct{ Messages, Bytes, Dead, DeadBytes, Sent, Received uint64 }
 
 func (z *sizes) save(meta *bbolt.Bucket) error {
-	return meta.Put(keySizes, numbers(z.Messages, z.Bytes, z.Dead, z.Sent, z.Received))
+	return meta.Put(keySizes, numbers(z.Messages, z.Bytes, z.Dead, z.DeadBytes, z.Sent, z.Received))
 }
 
 func (z *sizes) load(meta *bbolt.Bucket) error {
-	return scanNumbers(meta.Get(keySizes), &z.Messages, &z.Bytes, &z.Dead, &z.Sent, &z.Received)
+	return scanNumbers(meta.Get(keySizes), &z.Messages, &z.Bytes, &z.Dead, &z.DeadBytes, &z.Sent, &z.Received)
 }
 
 // streamState is the position and size of an outgoing stream.

@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"steward/message"
 )
@@ -76,7 +74,15 @@ type Options struct {
 // Store is an open file.
 type Store struct {
 	opts Options
-	db   *bbolt.DB
+
+	dbMu   sync.RWMutex // guards db and broken; held for reading while db is read
+	db     *bbolt.DB    // replaced by the writer only; nil after Close, and while broken says why
+	broken error
+
+	flightMu sync.Mutex // guards flying and undone
+	landed   *sync.Cond // flying has become 0
+	flying   uint64     // the commit that is being written, 0 for none
+	undone   uint64     // counts the commits that were taken back
 
 	run   uint64        // random, in the ids of this run
 	count atomic.Uint32 // counts up in the ids of this run
@@ -87,8 +93,10 @@ type Store struct {
 	done   chan struct{} // closed when the writer has ended
 
 	// Owned by the writer goroutine.
-	sizes   sizes
-	trimmed map[string][]byte // history bucket -> where trimming goes on
+	sizes    sizes
+	trimmed  map[string][]byte // history bucket -> where trimming goes on
+	doubtful uint64            // a commit that has to be taken back at the next open, 0 for none
+	commitTx func(*bbolt.Tx) error
 
 	setAside string
 }
@@ -113,16 +121,17 @@ func Open(opts Options) (*Store, error) {
 		opts.LockTimeout = time.Second
 	}
 
-	s := &Store{opts: opts, ops: make(chan *op, 1024), done: make(chan struct{}), trimmed: map[string][]byte{}}
+	s := &Store{opts: opts, ops: make(chan *op, 1024), done: make(chan struct{}), trimmed: map[string][]byte{}, commitTx: (*bbolt.Tx).Commit}
+	s.landed = sync.NewCond(&s.flightMu)
 	var seed [8]byte
 	_, _ = rand.Read(seed[:]) // never fails
 	s.run = binary.BigEndian.Uint64(seed[:])
 
 	err := s.open()
 	if isDamage(err) {
-		aside := fmt.Sprintf("%s.damaged-%s", opts.Path, time.Now().UTC().Format("20060102T150405.000"))
-		if rerr := os.Rename(opts.Path, aside); rerr != nil {
-			return nil, fmt.Errorf("open store: set the damaged file aside: %w", errors.Join(rerr, err))
+		aside, aerr := setAside(opts.Path)
+		if aerr != nil {
+			return nil, fmt.Errorf("open store: set the damaged file aside: %w", errors.Join(aerr, err))
 		}
 		s.setAside = fmt.Sprintf("%s (%v)", aside, err)
 		err = s.open()
@@ -153,117 +162,28 @@ func (s *Store) Close() error {
 	}
 	s.mu.Unlock()
 	<-s.done
-	return s.db.Close()
-}
-
-// damage marks an error that says that the file itself is broken.
-type damage struct{ cause error }
-
-func (d *damage) Error() string { return d.cause.Error() }
-func (d *damage) Unwrap() error { return d.cause }
-
-func isDamage(err error) bool {
-	var d *damage
-	return errors.As(err, &d)
-}
-
-// open opens the file and reads what the writer keeps in memory: no queue is read.
-func (s *Store) open() (err error) {
-	defer func() {
-		// bbolt panics on pages that make no sense.
-		if r := recover(); r != nil {
-			err = &damage{fmt.Errorf("the file is damaged: %v", r)}
-		}
-		if err != nil && s.db != nil {
-			err = errors.Join(err, s.db.Close())
-			s.db = nil
-		}
-	}()
-	_, statErr := os.Stat(s.opts.Path)
-	db, err := bbolt.Open(s.opts.Path, 0o600, &bbolt.Options{
-		Timeout:        s.opts.LockTimeout,
-		FreelistType:   bbolt.FreelistMapType,
-		NoFreelistSync: true,
-	})
-	switch {
-	case errors.Is(err, bbolterrors.ErrTimeout):
-		return fmt.Errorf("%w", ErrInUse)
-	case errors.Is(err, bbolterrors.ErrInvalid), errors.Is(err, bbolterrors.ErrVersionMismatch), errors.Is(err, bbolterrors.ErrChecksum):
-		return &damage{fmt.Errorf("the file is damaged: %w", err)}
-	case err != nil:
-		return err
+	s.dbMu.Lock()
+	defer s.dbMu.Unlock()
+	if s.db == nil {
+		return nil
 	}
-	s.db = db
-	if errors.Is(statErr, os.ErrNotExist) {
-		if err := syncDir(filepath.Dir(s.opts.Path)); err != nil {
-			return err
-		}
-	}
-	return s.prepare()
-}
-
-// prepare makes the buckets of a new file and checks the header of an old one.
-func (s *Store) prepare() error {
-	fresh := false
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		meta := tx.Bucket(bucketMeta)
-		if meta == nil {
-			fresh = true
-			return nil
-		}
-		if v := meta.Get(keySchema); len(v) != 8 {
-			return &damage{errors.New("the file is damaged: it has no schema version")}
-		} else if n := binary.BigEndian.Uint64(v); n > schema {
-			return fmt.Errorf("schema %d, known here is %d: %w", n, schema, ErrVersion)
-		}
-		if owner := message.Node(meta.Get(keyNode)); owner != s.opts.Self {
-			return fmt.Errorf("the file belongs to node %q, this is %q: use another -databaseFolder", owner, s.opts.Self)
-		}
-		for _, name := range allBuckets {
-			if tx.Bucket(name) == nil {
-				return &damage{fmt.Errorf("the file is damaged: it has no bucket %s", name)}
-			}
-		}
-		return s.sizes.load(meta)
-	})
-	if err != nil || !fresh {
-		return err
-	}
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range allBuckets {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
-		meta := tx.Bucket(bucketMeta)
-		if err := meta.Put(keySchema, binary.BigEndian.AppendUint64(nil, schema)); err != nil {
-			return err
-		}
-		if err := meta.Put(keyNode, []byte(s.opts.Self)); err != nil {
-			return err
-		}
-		return s.sizes.save(meta)
-	})
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// view runs fn in a read transaction. A page that makes no sense becomes an error.
-func (s *Store) view(fn func(tx *bbolt.Tx) error) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = &damage{fmt.Errorf("read store: the file is damaged: %v", r)}
-		}
-	}()
-	err = s.db.View(fn)
-	if errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
-		return ErrClosed
-	}
+	err := s.db.Close()
+	s.db, s.broken = nil, nil
 	return err
+}
+
+// setAside gives a damaged file a name that no file has, and returns it.
+func setAside(path string) (string, error) {
+	name := path + ".damaged-" + time.Now().UTC().Format("20060102T150405.000")
+	for i := 1; ; i++ {
+		aside := name
+		if i > 1 {
+			aside = fmt.Sprintf("%s-%d", name, i)
+		}
+		if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
+			return aside, os.Rename(path, aside)
+		} else if err != nil {
+			return "", err
+		}
+	}
 }

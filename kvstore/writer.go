@@ -3,6 +3,7 @@ package kvstore
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 
 	"go.etcd.io/bbolt"
 
@@ -14,6 +15,8 @@ type op struct {
 	// apply does the operation. It may be called a second time, in another transaction, when
 	// the first one came to nothing; so it sets its results, it does not add to them.
 	apply func(t *tx) error
+	// frees: it makes room, and is worth another try when the disk is full.
+	frees bool
 	done  chan error // one slot
 }
 
@@ -23,8 +26,8 @@ type refusal struct{ error }
 func (r refusal) Unwrap() error { return r.error }
 
 // submit hands an operation to the writer. The channel gets exactly one value, after the commit.
-func (s *Store) submit(apply func(t *tx) error) <-chan error {
-	o := &op{apply: apply, done: make(chan error, 1)}
+func (s *Store) submit(o *op) <-chan error {
+	o.done = make(chan error, 1)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed {
@@ -36,7 +39,7 @@ func (s *Store) submit(apply func(t *tx) error) <-chan error {
 }
 
 // do hands an operation to the writer and waits for its commit.
-func (s *Store) do(apply func(t *tx) error) error { return <-s.submit(apply) }
+func (s *Store) do(apply func(t *tx) error) error { return <-s.submit(&op{apply: apply}) }
 
 // maxBatch bounds the operations of one commit, so that the first of them is not kept waiting.
 const maxBatch = 1024
@@ -47,6 +50,7 @@ func (s *Store) start() { go s.write() }
 // write is the writer goroutine: it commits whatever has gathered, again and again.
 func (s *Store) write() {
 	defer close(s.done)
+	debug.SetPanicOnFault(true) // a file that was cut off while it is open
 	batch := make([]*op, 0, maxBatch)
 	for o := range s.ops {
 		batch = append(batch[:0], o)
@@ -67,54 +71,152 @@ func (s *Store) write() {
 	}
 }
 
-// commit runs a batch in one transaction. When that fails, each operation gets a transaction
-// of its own, so that one which cannot be done does not take others with it.
+// commit runs a batch in one transaction. An operation that cannot be done does not take the
+// others with it: then each gets a transaction of its own. When it is the disk that does not take
+// the commit, those that make room are tried once more without the rest.
 func (s *Store) commit(batch []*op) {
 	errs := make([]error, len(batch))
 	err := s.update(func(t *tx) error {
+		refused := 0
 		for i, o := range batch {
 			errs[i] = o.apply(t)
 			var no refusal
-			if errs[i] != nil && !errors.As(errs[i], &no) {
+			if errors.As(errs[i], &no) {
+				refused++
+			} else if errs[i] != nil {
 				return errs[i]
 			}
 		}
+		if refused == len(batch) {
+			return errRefused
+		}
 		return nil
 	})
-	if err != nil && len(batch) > 1 {
+	var disk *diskError
+	switch {
+	case err == nil, errors.Is(err, errRefused):
+		for i, o := range batch {
+			o.done <- errs[i]
+		}
+		return
+	case !errors.As(err, &disk) && len(batch) > 1:
 		for i := range batch {
 			s.commit(batch[i : i+1])
 		}
 		return
 	}
-	for i, o := range batch {
-		if err != nil {
-			o.done <- err
-			continue
+	var frees []*op
+	for _, o := range batch {
+		if o.frees {
+			frees = append(frees, o)
 		}
-		o.done <- errs[i]
+	}
+	if len(frees) == len(batch) {
+		frees = nil
+	}
+	for _, o := range batch {
+		if frees == nil || !o.frees {
+			o.done <- err
+		}
+	}
+	if frees != nil {
+		s.commit(frees)
 	}
 }
 
-// update runs fn in a write transaction with the sizes of the ring kept along.
-func (s *Store) update(fn func(t *tx) error) (err error) {
+// errRefused saves the commit of a batch of which nothing was accepted.
+var errRefused = errors.New("all refused")
+
+// diskError says that a commit did not come to its end.
+type diskError struct{ error }
+
+func (d *diskError) Unwrap() error { return d.error }
+
+// update runs fn in a write transaction with the sizes of the ring kept along. After an error
+// nothing of it is in the file.
+func (s *Store) update(fn func(t *tx) error) error {
+	if err := s.mend(); err != nil {
+		return fmt.Errorf("write store: %w", err)
+	}
 	before := s.sizes
-	defer func() {
-		if r := recover(); r != nil {
-			err = &damage{fmt.Errorf("the file is damaged: %v", r)}
-		}
-		if err != nil {
-			s.sizes = before
-			err = fmt.Errorf("write store: %w", err)
-		}
-	}()
-	return s.db.Update(func(btx *bbolt.Tx) error {
+	if err := s.transact(fn); err != nil {
+		s.sizes = before
+		return fmt.Errorf("write store: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) transact(fn func(t *tx) error) error {
+	btx, err := s.db.Begin(true)
+	if err != nil {
+		return s.reopen(0, &diskError{err})
+	}
+	// bbolt's own handling of a panic would look through all pages, the bad one too.
+	err = guard(func() error {
 		t := newTx(s, btx)
 		if err := fn(t); err != nil {
 			return err
 		}
 		return t.flush()
 	})
+	if err != nil {
+		return errors.Join(err, btx.Rollback())
+	}
+	txid := uint64(btx.ID())
+	s.takeOff(txid)
+	if err = guard(func() error { return s.commitTx(btx) }); err == nil {
+		s.land(false)
+		return nil
+	}
+	_ = btx.Rollback() // it is still open after a panic only
+	err = &diskError{err}
+	// bbolt has rolled back, unless the sync of the meta page was what did not work: then it
+	// takes the commit for done, and it may or may not be on disk.
+	seen, rerr := s.read(func(*bbolt.Tx) error { return nil })
+	if rerr == nil && seen < txid {
+		s.land(false)
+		return err
+	}
+	return s.reopen(txid, err)
+}
+
+// guard turns a panic of bbolt on a page that makes no sense into an error.
+func guard(fn func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = damaged("%v", r)
+		}
+	}()
+	return fn()
+}
+
+// reopen closes the file and opens it anew without the commit txid (0 for none), which is in
+// doubt. Until that works nothing is read or written. It returns err with what went wrong on top.
+func (s *Store) reopen(txid uint64, err error) error {
+	s.dbMu.Lock()
+	_ = s.db.Close() // nothing of it is trusted
+	s.db, s.broken, s.doubtful = nil, err, txid
+	s.dbMu.Unlock()
+	s.land(true)
+	if merr := s.mend(); merr != nil {
+		return &diskError{fmt.Errorf("%w; %w", err, merr)}
+	}
+	return err
+}
+
+// mend opens the file again after a failed commit has closed it.
+func (s *Store) mend() error {
+	if s.db != nil {
+		return nil
+	}
+	s.dbMu.Lock()
+	defer s.dbMu.Unlock()
+	if err := s.open(); err != nil {
+		s.broken = &diskError{fmt.Errorf("the file cannot be opened again after a failed write: %w", err)}
+		return s.broken
+	}
+	s.broken = nil
+	return nil
 }
 
 // tx is one write transaction with what it has already looked up.
@@ -123,6 +225,7 @@ type tx struct {
 	btx     *bbolt.Tx
 	streams map[string]*stream
 	lanes   map[string]*lane
+	ended   int // lives that this transaction has ended
 }
 
 // stream is the state of an outgoing stream; lane that of an incoming one.

@@ -162,25 +162,49 @@ func (l *lane) inOrder(ctx context.Context, waiting []kvstore.Waiting) error {
 	return l.repeat(ctx, waiting)
 }
 
-// repeat runs a method that may be run again after a crash. The ends of quick runs share
-// a commit.
+// repeat runs a method that may be run again after a crash.
 func (l *lane) repeat(ctx context.Context, waiting []kvstore.Waiting) error {
-	var done []kvstore.Finished
-	since := time.Now()
+	ends := ends{lane: l}
 	for _, w := range waiting {
 		f, err := l.attempts(ctx, w, 1)
 		if err != nil {
 			break
 		}
-		done = append(done, f)
-		if time.Since(since) > flushAfter {
-			if err := l.finish(ctx, 0, done); err != nil {
-				return err
-			}
-			done, since = nil, time.Now()
-		}
+		ends.add(ctx, f)
 	}
-	return l.finish(ctx, 0, done)
+	return ends.flush(ctx)
+}
+
+// ends gathers the ends of quick runs, so that they share a commit. None waits longer than
+// flushAfter for those behind it.
+type ends struct {
+	lane *lane
+
+	mu    sync.Mutex // guards what follows; held while it is written, which keeps the order
+	done  []kvstore.Finished
+	timer *time.Timer
+}
+
+func (e *ends) add(ctx context.Context, f kvstore.Finished) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.done) == 0 {
+		// Its error is that of the node's stop, which the lane sees for itself.
+		e.timer = time.AfterFunc(flushAfter, func() { _ = e.flush(ctx) })
+	}
+	e.done = append(e.done, f)
+}
+
+func (e *ends) flush(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.done) == 0 {
+		return nil
+	}
+	e.timer.Stop()
+	done := e.done
+	e.done = nil
+	return e.lane.finish(ctx, 0, done)
 }
 
 // once runs a method that must not be run again unasked. The mark of its run is on disk
@@ -237,9 +261,15 @@ func (l *lane) persist(ctx context.Context, what string, write func() error) err
 // of the node's stop.
 func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
 	for {
-		f := l.s.run(ctx, w, attempt)
+		f, err := l.s.run(ctx, w, attempt)
 		if ctx.Err() != nil {
 			return f, ctx.Err()
+		}
+		if errors.Is(err, ErrTryLater) {
+			if err := l.tryLater(ctx, err); err != nil {
+				return f, err
+			}
+			continue
 		}
 		l.s.reportEnd(&f)
 		again := attempt <= w.Message.MethodRetries && (f.Result.Code == message.CodeFailed || f.Result.Code == message.CodeTimeout)
@@ -262,19 +292,19 @@ func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kv
 // between a mark and the commit of its end.
 func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 	spec := &l.s.opts.Spec
-	first := waiting[0].Arrival
-	marked := false
-	if mark := waiting[0].Mark; mark != nil {
+	first, mark := waiting[0].Arrival, waiting[0].Mark
+	if mark != nil {
 		for i, w := range waiting {
 			if w.Arrival > mark.Last {
 				waiting = waiting[:i]
 				break
 			}
 		}
-		if marked = l.live(first); !marked {
+		if !l.live(first) {
 			if err := spec.Undo(l.s.opts.Env, mark.Undo); err != nil {
 				return fmt.Errorf("take back what a run of %s left: %w", spec.Name, err)
 			}
+			mark = nil // a method's Mark has to come before each of its runs
 		}
 	}
 	calls := make([]*Call, 0, len(waiting))
@@ -289,18 +319,30 @@ func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 		calls, run = append(calls, l.s.call(w.Message, 1)), append(run, w)
 		l.s.step(w.Message, StepStarted, "")
 	}
-	if !marked && len(calls) > 0 {
-		undo, err := spec.Mark(calls)
-		if err != nil {
-			return l.tryLater(ctx, fmt.Errorf("mark a run of %s: %w", spec.Name, err))
+	var errs []error
+	if len(calls) > 0 {
+		if mark == nil {
+			undo, err := l.s.mark(calls)
+			if err != nil && !errors.Is(err, errPanicked) {
+				return l.tryLater(ctx, fmt.Errorf("mark a run of %s: %w", spec.Name, err))
+			}
+			if err == nil {
+				mark = &kvstore.Mark{Last: waiting[len(waiting)-1].Arrival, Attempt: 1, Started: started, Undo: undo}
+				if err := l.begin(ctx, first, *mark); err != nil {
+					return err
+				}
+			}
 		}
-		mark := kvstore.Mark{Last: waiting[len(waiting)-1].Arrival, Attempt: 1, Started: started, Undo: undo}
-		if err := l.begin(ctx, first, mark); err != nil {
-			return err
+		if errs = l.runAll(ctx, calls, mark); errs == nil && len(waiting) > 1 {
+			return l.fewer(ctx, waiting, mark)
 		}
 	}
 	var later error
-	for i, err := range l.runAll(ctx, calls) {
+	for i, w := range run {
+		err := errPanicked
+		if errs != nil {
+			err = errs[i]
+		}
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			return nil // what was run is taken back and run again at the next start
 		}
@@ -308,9 +350,10 @@ func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 			later = err
 			continue
 		}
-		f := l.s.ended(run[i], 1, started, Outcome{Exit: -1}, 0, err)
-		l.s.reportEnd(&f)
-		finished = append(finished, f)
+		finished = append(finished, l.s.ended(w, 1, started, Outcome{Exit: -1}, 0, err))
+	}
+	for i := range finished {
+		l.s.reportEnd(&finished[i])
 	}
 	if err := l.finish(ctx, first, finished); err != nil {
 		return err
@@ -321,22 +364,45 @@ func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 	return nil
 }
 
-// runAll runs calls; a panic fails them all.
-func (l *lane) runAll(ctx context.Context, calls []*Call) (errs []error) {
-	if len(calls) == 0 {
+// runAll runs calls, and returns nil when that panicked, or when their mark did.
+func (l *lane) runAll(ctx context.Context, calls []*Call, mark *kvstore.Mark) (errs []error) {
+	if mark == nil {
 		return nil
+	}
+	limit := calls[0].Message.MethodTimeout // that of the most patient one
+	for _, c := range calls {
+		if t := c.Message.MethodTimeout; limit > 0 && (t <= 0 || t > limit) {
+			limit = t
+		}
+	}
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
 	}
 	err := l.s.guard(calls[0].Message, func() error {
 		errs = l.s.opts.Spec.RunAll(ctx, calls)
 		return nil
 	})
 	if err != nil {
-		errs = make([]error, len(calls))
-		for i := range errs {
-			errs[i] = err
-		}
+		return nil
 	}
 	return errs
+}
+
+// fewer takes back a run that panicked, and runs half of its messages: the panic is to fail
+// no message but its own.
+func (l *lane) fewer(ctx context.Context, waiting []kvstore.Waiting, mark *kvstore.Mark) error {
+	if mark != nil {
+		if err := l.s.opts.Spec.Undo(l.s.opts.Env, mark.Undo); err != nil {
+			return fmt.Errorf("take back a run of %s that panicked: %w", l.id.Method, err)
+		}
+		if err := l.finish(ctx, waiting[0].Arrival, nil); err != nil {
+			return err
+		}
+		waiting[0].Mark = nil
+	}
+	return l.exact(ctx, waiting[:len(waiting)/2])
 }
 
 // tryLater makes the lane wait before it looks at its first message again.

@@ -36,15 +36,12 @@ type Publisher struct {
 	epoch    uint64
 	cursor   uint64 // the sequence number from which on nothing was sent since the last rewind
 	inflight []flight
-	bytes    int // on the wire, of what is in flight
-	window   int // bytes that may be in flight now
-	more     bool
+	window   int  // bytes that may be in flight now
+	more     bool // the store may have messages from the cursor on
 
-	probing  bool // the receiver does not answer: only the first message is sent
-	busy     bool // the receiver has no room
-	offline  bool // the last publish found no link
-	nobody   bool // the broker says that nobody listens
-	rewound  uint64
+	probing  bool      // the receiver does not answer: only the first message is sent
+	held     bool      // nothing is sent before resume and without a link, then all in flight again
+	rewound  uint64    // the gap that was answered by sending again
 	reason   string    // what the last answer that was no ack said
 	deadline time.Time // the first due of all in flight; zero: not waiting for an ack
 	resume   time.Time // before this nothing is sent; zero: at once
@@ -99,8 +96,8 @@ func (p *Publisher) Serve(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		up, linkChanged := p.link()
-		if p.offline && up && !time.Now().Before(p.resume) {
-			p.restart("the link is back")
+		if p.held && up && !time.Now().Before(p.resume) {
+			p.restart("the link is back, or the receiver may have room")
 		}
 		if err := p.expire(); err != nil {
 			return err
@@ -122,7 +119,7 @@ func (p *Publisher) Serve(ctx context.Context) error {
 		case <-p.rt.wake:
 			p.more = true
 		case <-p.rt.here:
-			if p.probing || p.offline || p.nobody {
+			if len(p.inflight) > 0 {
 				p.restart("the receiver is back")
 			}
 		case a := <-p.rt.acks:
@@ -133,6 +130,9 @@ func (p *Publisher) Serve(ctx context.Context) error {
 			p.settling = nil
 			p.stored(err)
 		case <-linkChanged:
+			if len(p.inflight) > 0 { // it may have been lost with the link
+				p.hold(0)
+			}
 		case now := <-timer.C:
 			if idle {
 				if p.r.retire(p.rt) {
@@ -204,17 +204,23 @@ func (p *Publisher) base() uint64 {
 func (p *Publisher) restart(why string) {
 	p.log.Debug("send again", "why", why, "in_flight", len(p.inflight))
 	p.cursor = p.base()
-	p.probing, p.busy, p.offline, p.nobody = false, false, false, false
-	p.rewound, p.bytes = 0, 0
-	p.window = minWindow
+	p.probing, p.held = false, false
+	p.rewound, p.window, p.reason = 0, minWindow, ""
 	p.resume, p.deadline = time.Time{}, time.Time{}
 	p.more = true
+}
+
+// hold sends nothing for a while, and then everything in flight again. No attempt is
+// counted for that.
+func (p *Publisher) hold(d time.Duration) {
+	p.held, p.deadline, p.resume = true, time.Time{}, time.Now().Add(d)
 }
 
 // fill sends what the window has room for.
 func (p *Publisher) fill() error {
 	for p.mayFill() {
-		n := p.r.opts.WindowMessages - p.ahead()
+		sent, _ := p.ahead()
+		n := p.r.opts.WindowMessages - sent
 		if p.probing {
 			n = 1
 		}
@@ -238,23 +244,24 @@ func (p *Publisher) fill() error {
 
 func (p *Publisher) mayFill() bool {
 	switch {
-	case !p.more, p.offline, p.busy:
+	case !p.more, p.held:
 		return false
 	case !p.resume.IsZero() && time.Now().Before(p.resume):
 		return false
 	case p.probing:
 		return p.cursor == p.base()
 	}
-	return p.bytes <= p.window/2 && p.ahead() < p.r.opts.WindowMessages && len(p.settled) < 2*p.r.opts.WindowMessages
+	n, bytes := p.ahead()
+	return bytes <= p.window/2 && n < p.r.opts.WindowMessages && len(p.settled) < 2*p.r.opts.WindowMessages
 }
 
-// ahead is how many messages in flight were sent since the last rewind.
-func (p *Publisher) ahead() int {
-	n := len(p.inflight)
-	for n > 0 && p.inflight[n-1].seq >= p.cursor {
-		n--
+// ahead is how many messages were sent since the last rewind, and their bytes on the wire.
+func (p *Publisher) ahead() (n, bytes int) {
+	for n < len(p.inflight) && p.inflight[n].seq < p.cursor {
+		bytes += p.inflight[n].size
+		n++
 	}
-	return n
+	return n, bytes
 }
 
 // send sends messages that follow the cursor, in one frame, or in fewer to a frame when the
@@ -282,15 +289,17 @@ func (p *Publisher) send(queue []kvstore.Queued) error {
 		case errors.Is(err, ErrTooLarge):
 			p.track(queue, 0)
 			p.cursor = queue[0].Seq + 1
-			return p.giveUp(func(f *flight) bool { return f.seq == queue[0].Seq }, message.CodeInvalid,
-				fmt.Sprintf("%d bytes: %v", len(queue[0].Message), err))
+			return p.giveUp(func(f *flight) (message.Code, string) {
+				if f.seq != queue[0].Seq {
+					return "", ""
+				}
+				return message.CodeInvalid, fmt.Sprintf("%d bytes: %v", len(queue[0].Message), err)
+			})
 		case err != nil:
 			// No link. The messages wait in the window without an attempt being counted.
 			p.track(queue, 0)
-			p.offline = true
 			p.reason = err.Error()
-			p.deadline = time.Time{}
-			p.resume = now.Add(offlineWait)
+			p.hold(offlineWait)
 			return nil
 		}
 		return nil
@@ -345,12 +354,18 @@ func (p *Publisher) known(seq uint64) bool {
 	return len(p.inflight) > 0 && seq <= p.inflight[len(p.inflight)-1].seq
 }
 
-// track puts messages in flight; size is that of their frame.
+// track puts messages in flight, or notes that they were sent again; size is that of
+// their frame.
 func (p *Publisher) track(queue []kvstore.Queued, size int) {
 	each := size / len(queue)
 	now := time.Now()
+	i := 0
 	for _, q := range queue {
-		if p.known(q.Seq) {
+		for i < len(p.inflight) && p.inflight[i].seq < q.Seq {
+			i++
+		}
+		if i < len(p.inflight) {
+			p.inflight[i].size = each
 			continue
 		}
 		f := flight{seq: q.Seq, id: q.ID, ackTimeout: q.ACKTimeout, retryWait: q.RetryWait, retries: q.Retries,
@@ -363,145 +378,15 @@ func (p *Publisher) track(queue []kvstore.Queued, size int) {
 			p.await(f.due)
 		}
 	}
-	p.bytes += size
-}
-
-// answer deals with an ack, or with the notice that nobody listens.
-func (p *Publisher) answer(a ackOrNothing) error {
-	if a.ack == nil {
-		// The attempt is counted when its time is up; until then the receiver may come.
-		p.nobody, p.probing = true, true
-		p.reason = "nobody listens on " + p.subject
-		return nil
-	}
-	ack := a.ack
-	id := p.rt.stream
-	if ack.By != id.Peer || ack.To != p.r.opts.Self || ack.Method != id.Method {
-		return nil
-	}
-	if ack.Code != "" {
-		p.reason = ack.Text
-		p.r.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "publisher", Subject: p.subject,
-			From: id.Peer, Method: id.Method, Err: fmt.Errorf("%s refused a frame: %s", id.Peer, ack.Text)})
-		return nil
-	}
-	if ack.Epoch != p.epoch || ack.Epoch == 0 {
-		return nil
-	}
-	if ack.Next > p.cursor {
-		if renewed, err := p.adopt(ack); err != nil || renewed {
-			return err
-		}
-	}
-	p.nobody = false
-	p.advance(ack)
-	switch {
-	case ack.Busy:
-		p.reason = string(id.Peer) + " has no room for more"
-		for i := range p.inflight {
-			p.inflight[i].attempts = 0
-		}
-		p.busy = true
-		p.cursor = p.base()
-		p.bytes = 0
-		p.deadline = time.Now().Add(busyWait)
-	case ack.Gap && len(p.inflight) > 0 && p.rewound != ack.Next:
-		p.rewound = ack.Next
-		p.cursor = p.base()
-		p.bytes = 0
-		p.more = true
-	}
-	return nil
-}
-
-// adopt deals with an ack of more than was sent since the start. Either an earlier run sent
-// it, then it is taken as in flight; or the store is older than what the receiver has seen
-// of it, then its sequence numbers are worthless and a new epoch begins.
-func (p *Publisher) adopt(ack *wire.Ack) (renewed bool, err error) {
-	id := p.rt.stream
-	from := p.cursor
-	if n := len(p.inflight); n > 0 {
-		from = max(from, p.inflight[n-1].seq+1)
-	}
-	for {
-		info, queue, err := p.r.opts.Store.Read(id, from, p.r.opts.WindowMessages, p.r.opts.WindowBytes)
-		if err != nil {
-			return false, fmt.Errorf("read stream: %w", err)
-		}
-		if ack.Next > info.Next {
-			p.log.Warn("the receiver has seen more of this stream than this store knows; a new epoch begins",
-				"next", ack.Next, "known", info.Next)
-			if err := p.r.opts.Store.RenewEpoch(id); err != nil {
-				return false, fmt.Errorf("begin a new epoch: %w", err)
-			}
-			p.restart("new epoch")
-			return true, nil
-		}
-		n := 0
-		for n < len(queue) && queue[n].Seq < ack.Next {
-			n++
-		}
-		if n == 0 {
-			return false, nil
-		}
-		p.track(queue[:n], 0)
-		from = queue[n-1].Seq + 1
-		p.advance(ack)
-	}
-}
-
-// advance takes what an ack covers out of the window.
-func (p *Publisher) advance(ack *wire.Ack) {
-	n := 0
-	now := time.Now()
-	for n < len(p.inflight) && p.inflight[n].seq < ack.Next {
-		n++
-	}
-	if n == 0 {
-		return
-	}
-	refused := map[uint64]*wire.Refusal{}
-	for i := range ack.Refused {
-		refused[ack.Refused[i].Seq] = &ack.Refused[i]
-	}
-	wasFull := p.bytes > p.window/2
-	for i := range p.inflight[:n] {
-		f := &p.inflight[i]
-		p.bytes = max(0, p.bytes-f.size)
-		s := kvstore.Settled{Seq: f.seq, ID: f.id, Code: message.CodeDone, Attempts: f.attempts + 1, At: now, WantsReply: f.wantsReply}
-		step := Step{ID: f.id, What: StepDelivered, Peer: p.rt.stream.Peer, Method: p.rt.stream.Method}
-		if no := refused[f.seq]; no != nil {
-			s.Code, s.Text = no.Code, no.Text
-			step.What, step.Text = StepGivenUp, no.Text
-			p.reportEnd(f, no.Code, no.Text)
-		}
-		p.settled = append(p.settled, s)
-		p.r.opts.Progress.step(step)
-	}
-	p.inflight = append(p.inflight[:0], p.inflight[n:]...)
-	p.cursor = max(p.cursor, ack.Next)
-	if p.probing {
-		p.probing, p.window = false, minWindow
-		p.cursor, p.bytes = ack.Next, 0
-	} else if wasFull {
-		p.window = min(2*p.window, p.r.opts.WindowBytes)
-	}
-	p.more, p.rewound, p.reason = true, 0, ""
-	p.extend(now)
 }
 
 // timeout counts an attempt for everything in flight that is due, and tries again.
 func (p *Publisher) timeout() error {
 	p.deadline = time.Time{}
-	if len(p.inflight) == 0 {
-		return nil
-	}
-	if p.busy {
-		p.restart("the receiver may have room again")
-		return nil
-	}
 	if up, _ := p.link(); !up {
-		p.offline = true
+		p.hold(0)
+	}
+	if p.held {
 		return nil
 	}
 	why := p.reason
@@ -509,27 +394,41 @@ func (p *Publisher) timeout() error {
 		why = "no answer from " + string(p.rt.stream.Peer)
 	}
 	now := time.Now()
+	due := func(f *flight) bool { return !now.Before(f.due) }
+	for i := range p.inflight {
+		if f := &p.inflight[i]; due(f) {
+			f.attempts++
+			p.log.Debug("no ack", logattr.ID(f.id), logattr.Attempt(f.attempts), "why", why)
+			p.r.opts.Progress.step(Step{ID: f.id, What: StepWaiting, Peer: p.rt.stream.Peer, Method: p.rt.stream.Method,
+				Text: fmt.Sprintf("no ACK in attempt %d: %s", f.attempts, why)})
+		}
+	}
+	err := p.giveUp(func(f *flight) (message.Code, string) {
+		if !due(f) || f.retries <= 0 || f.attempts < f.retries {
+			return "", ""
+		}
+		return message.CodeUnreachable, fmt.Sprintf("no ACK in %d attempts: %s", f.attempts, why)
+	})
+	if err != nil || len(p.inflight) == 0 {
+		return err
+	}
+	again := now // when the next attempt begins
+	if first := &p.inflight[0]; due(first) {
+		p.resume = now.Add(first.retryWait)
+	}
+	if p.resume.After(again) {
+		again = p.resume
+	}
 	for i := range p.inflight {
 		f := &p.inflight[i]
-		if now.Before(f.due) {
-			continue
+		if due(f) {
+			f.due = again.Add(f.ackTimeout)
 		}
-		f.attempts++
-		f.due = now.Add(f.retryWait + f.ackTimeout)
-		p.r.opts.Progress.step(Step{ID: f.id, What: StepWaiting, Peer: p.rt.stream.Peer, Method: p.rt.stream.Method,
-			Text: fmt.Sprintf("no ACK in attempt %d: %s", f.attempts, why)})
+		p.await(f.due)
 	}
-	first := &p.inflight[0]
-	p.log.Debug("no ack", logattr.ID(first.id), logattr.Attempt(first.attempts), "why", why)
-	p.resume = now.Add(first.retryWait)
-	usedUp := func(f *flight) bool { return f.retries > 0 && f.attempts >= f.retries }
-	err := p.giveUp(usedUp, message.CodeUnreachable, why)
-	for i := range p.inflight {
-		p.await(p.inflight[i].due)
-	}
-	p.cursor, p.bytes = p.base(), 0
+	p.cursor = p.base()
 	p.probing, p.more = true, true
-	return err
+	return nil
 }
 
 // expire gives up what is past its time to live.
@@ -538,28 +437,29 @@ func (p *Publisher) expire() error {
 	if first := p.firstExpiry(); first.IsZero() || now.Before(first) {
 		return nil
 	}
-	return p.giveUp(func(f *flight) bool { return !f.expires.IsZero() && !now.Before(f.expires) },
-		message.CodeExpired, "not delivered within its ttl")
+	return p.giveUp(func(f *flight) (message.Code, string) {
+		if f.expires.IsZero() || now.Before(f.expires) {
+			return "", ""
+		}
+		return message.CodeExpired, "not delivered within its ttl"
+	})
 }
 
-// giveUp ends the messages in flight that which picks. It returns when that is on disk:
-// before, no frame may say that they are settled, or a restart could take an ack of what
-// comes behind them for theirs.
-func (p *Publisher) giveUp(which func(*flight) bool, code message.Code, why string) error {
+// giveUp ends the messages in flight for which end has a code. It returns when that is on
+// disk: before, no frame may say that they are settled, or a restart could take an ack of
+// what comes behind them for theirs, and the receiver could forget that it refused them.
+func (p *Publisher) giveUp(end func(*flight) (code message.Code, why string)) error {
 	var ends []kvstore.Settled
 	keep := make([]flight, 0, len(p.inflight))
 	now := time.Now()
 	for i := range p.inflight {
-		f := p.inflight[i]
-		if !which(&f) {
-			keep = append(keep, f)
+		f := &p.inflight[i]
+		code, why := end(f)
+		if code == "" {
+			keep = append(keep, *f)
 			continue
 		}
-		text := why
-		if code == message.CodeUnreachable {
-			text = fmt.Sprintf("no ACK in %d attempts: %s", f.attempts, why)
-		}
-		ends = append(ends, kvstore.Settled{Seq: f.seq, ID: f.id, Code: code, Text: text, Attempts: f.attempts, At: now, WantsReply: f.wantsReply})
+		ends = append(ends, kvstore.Settled{Seq: f.seq, ID: f.id, Code: code, Text: why, Attempts: f.attempts, At: now, WantsReply: f.wantsReply})
 	}
 	if len(ends) == 0 {
 		return nil
@@ -567,21 +467,28 @@ func (p *Publisher) giveUp(which func(*flight) bool, code message.Code, why stri
 	if err := <-p.r.opts.Store.Settle(p.rt.stream, ends); err != nil {
 		return fmt.Errorf("give up %d messages: %w", len(ends), err)
 	}
-	if len(keep) == 0 {
+	if p.inflight, p.more = keep, true; len(keep) == 0 {
 		p.cursor = max(p.cursor, ends[len(ends)-1].Seq+1)
-		p.deadline, p.resume = time.Time{}, time.Time{}
+		p.resume = time.Time{}
 	}
-	p.inflight, p.more = keep, true
+	p.cursor = max(p.cursor, p.base())
+	if !p.deadline.IsZero() {
+		p.deadline = time.Time{}
+		for i := range keep {
+			p.await(keep[i].due)
+		}
+	}
 	for _, e := range ends {
-		p.reportEnd(&flight{id: e.ID}, e.Code, e.Text)
-		p.r.opts.Progress.step(Step{ID: e.ID, What: StepGivenUp, Peer: p.rt.stream.Peer, Method: p.rt.stream.Method, Text: e.Text})
+		p.reportEnd(e)
 	}
 	return nil
 }
 
-func (p *Publisher) reportEnd(f *flight, code message.Code, why string) {
-	p.r.opts.Report.Report(errorkernel.Event{Class: errorkernel.GivenUp, Process: "publisher", Subject: p.subject, ID: f.id,
-		From: p.r.opts.Self, Method: p.rt.stream.Method, Err: fmt.Errorf("%s: %s", code, why)})
+// reportEnd tells of a message that was given up.
+func (p *Publisher) reportEnd(e kvstore.Settled) {
+	p.r.opts.Report.Report(errorkernel.Event{Class: errorkernel.GivenUp, Process: "publisher", Subject: p.subject, ID: e.ID,
+		From: p.r.opts.Self, Method: p.rt.stream.Method, Err: fmt.Errorf("%s: %s", e.Code, e.Text)})
+	p.r.opts.Progress.step(Step{ID: e.ID, What: StepGivenUp, Peer: p.rt.stream.Peer, Method: p.rt.stream.Method, Text: e.Text})
 }
 
 // settle hands what was acknowledged to the store, one commit at a time. The window does

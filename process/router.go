@@ -206,6 +206,7 @@ func (r *Router) accept(msgs []message.Message, store func([]message.Message) ([
 		code, why := message.CodeDone, ""
 		if err != nil {
 			code, why = message.CodeUnreachable, err.Error()
+			r.report(errorkernel.GivenUp, m, fmt.Errorf("%s: %w", code, err))
 		}
 		if err := r.opts.Store.Note(m, code, why); err != nil {
 			r.report(errorkernel.StoreFailed, m, err)

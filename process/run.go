@@ -14,10 +14,11 @@ import (
 
 // run carries out one call of a method that is not Exact, under its timeout, and says how
 // it ended. Whether the node was stopped in the middle of it is for the caller to look at.
-func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) kvstore.Finished {
+// The error is the method's own.
+func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
 	m := w.Message
 	if m.TTL > 0 && time.Since(w.Accepted) > m.TTL {
-		return s.ended(w, attempt, time.Now(), Outcome{Exit: -1}, 0, errExpired)
+		return s.ended(w, attempt, time.Now(), Outcome{Exit: -1}, 0, errExpired), nil
 	}
 	c := s.call(m, attempt)
 	var part uint32
@@ -42,7 +43,16 @@ func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) kv
 		out, err = s.opts.Spec.Run(runCtx, c)
 		return err
 	})
-	return s.ended(w, attempt, started, out, part, err)
+	return s.ended(w, attempt, started, out, part, err), err
+}
+
+// mark asks an Exact method for the mark of a run.
+func (s *Subscriber) mark(calls []*Call) (undo []byte, err error) {
+	err = s.guard(calls[0].Message, func() (err error) {
+		undo, err = s.opts.Spec.Mark(calls)
+		return err
+	})
+	return undo, err
 }
 
 // guard runs a method and turns its panic into an error: it is this message that failed,
@@ -50,7 +60,7 @@ func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) kv
 func (s *Subscriber) guard(m *message.Message, run func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("%s panicked: %v", m.Method, v)
+			err = fmt.Errorf("%w: %v", errPanicked, v)
 			s.opts.Report.Report(errorkernel.Event{Class: errorkernel.ProcessPanic, Process: s.process, ID: m.ID, From: m.From,
 				Method: m.Method, Err: err, Stack: string(debug.Stack())})
 		}
@@ -59,6 +69,7 @@ func (s *Subscriber) guard(m *message.Message, run func() error) (err error) {
 }
 
 var (
+	errPanicked    = errors.New("the method panicked")
 	errExpired     = errors.New("its ttl passed before it could be run")
 	errInterrupted = errors.New("the node went down while the method ran; it was not run again")
 )
@@ -164,7 +175,7 @@ func (s *Subscriber) runUnacked(ctx context.Context, m *message.Message) *messag
 		})
 		f = s.ended(w, 1, started, Outcome{Exit: -1}, 0, err)
 	} else {
-		f = s.run(ctx, w, 1)
+		f, _ = s.run(ctx, w, 1) // the end says how it went
 	}
 	if ctx.Err() != nil {
 		return nil

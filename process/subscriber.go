@@ -106,18 +106,18 @@ func (s *Subscriber) Ready() <-chan struct{} { return s.ready }
 
 // Serve subscribes and takes frames until ctx ends.
 func (s *Subscriber) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	lanes, err := s.opts.Store.Lanes()
 	if err != nil {
 		return fmt.Errorf("look for messages that wait for %s: %w", s.opts.Spec.Name, err)
 	}
 	for _, id := range lanes {
 		if id.Method == s.opts.Spec.Name {
-			s.wake(id)
+			s.wake(ctx, id)
 		}
 	}
-	err = s.opts.Lanes.Start(Child{Name: s.process + " without ACK", Restart: Transient, Grace: laneGrace,
-		Make: func() Service { return ServiceFunc(s.serveUnacked) }})
-	if err != nil {
+	if err := s.start(ctx, s.process+" without ACK", s.serveUnacked); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
 	subject := message.Subject{Node: s.opts.Env.Self, Method: s.opts.Spec.Name, Kind: s.opts.Spec.Kind}
@@ -151,7 +151,7 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 					break gather
 				}
 			}
-			s.take(batch)
+			s.take(ctx, batch)
 			clear(batch)
 		}
 	}
@@ -165,7 +165,7 @@ type received struct {
 }
 
 // take puts frames into the inbox and acknowledges them.
-func (s *Subscriber) take(batch []Delivery) {
+func (s *Subscriber) take(ctx context.Context, batch []Delivery) {
 	var frames []received
 	for _, d := range batch {
 		if f, ok := s.check(d); ok {
@@ -197,7 +197,7 @@ func (s *Subscriber) take(batch []Delivery) {
 		}
 		f.lane.release(taken[i].Begun)
 		if len(taken[i].Stored) > 0 {
-			s.wake(f.Stream)
+			s.wake(ctx, f.Stream)
 		}
 	}
 }
@@ -299,7 +299,9 @@ func (s *Subscriber) reserve(r *received, msgs []*message.Message) {
 	if len(msgs) == 0 || s.opts.Spec.Crash == Repeat || !s.opts.Spec.Ordered {
 		return
 	}
+	s.mu.Lock()
 	l := s.lane(r.Stream)
+	s.mu.Unlock()
 	if !l.reserve() {
 		return
 	}
@@ -309,7 +311,7 @@ func (s *Subscriber) reserve(r *received, msgs []*message.Message) {
 		for i, m := range msgs {
 			calls[i] = s.call(m, 1)
 		}
-		undo, err := s.opts.Spec.Mark(calls)
+		undo, err := s.mark(calls)
 		if err != nil { // the lane will see for itself
 			l.release(0)
 			return
@@ -325,10 +327,9 @@ func (s *Subscriber) call(m *message.Message, attempt int) *Call {
 		Log: s.log.With(logattr.Msg(m), logattr.From(m.From), logattr.Attempt(attempt))}
 }
 
-// lane returns the lane of a sender, made but not started when it is new.
+// lane returns the lane of a sender, made but not started when it is new. It is called
+// with mu held.
 func (s *Subscriber) lane(id kvstore.Stream) *lane {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	l := s.lanes[id]
 	if l == nil {
 		l = &lane{s: s, id: id, wake: make(chan struct{}, 1)}
@@ -338,25 +339,29 @@ func (s *Subscriber) lane(id kvstore.Stream) *lane {
 }
 
 // wake tells a lane that something has arrived, and starts it if it is not running.
-func (s *Subscriber) wake(id kvstore.Stream) {
-	l := s.lane(id)
+func (s *Subscriber) wake(ctx context.Context, id kvstore.Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l := s.lane(id)
 	notify(l.wake)
 	if l.running {
 		return
 	}
-	l.running = true
-	s.lanes[id] = l // it may have been dropped in between
-	err := s.opts.Lanes.Start(Child{
-		Name:    "lane " + string(id.Method) + " from " + string(id.Peer),
-		Make:    func() Service { return ServiceFunc(l.serve) },
-		Restart: Transient,
-		Grace:   laneGrace,
-	})
-	if err != nil { // the node is stopping
-		l.running = false
-	}
+	err := s.start(ctx, "lane "+string(id.Method)+" from "+string(id.Peer), l.serve)
+	l.running = err == nil // else the node is stopping
+}
+
+// start starts a process that ends with this subscriber: the next one begins anew with
+// what is on disk. ctx is that of Serve.
+func (s *Subscriber) start(ctx context.Context, name string, serve func(context.Context) error) error {
+	return s.opts.Lanes.Start(Child{Name: name, Restart: Transient, Grace: laneGrace, Make: func() Service {
+		return ServiceFunc(func(own context.Context) error {
+			own, cancel := context.WithCancel(own)
+			defer cancel()
+			defer context.AfterFunc(ctx, cancel)()
+			return serve(own)
+		})
+	}})
 }
 
 // retire ends a lane that has nothing to do, unless something has come in between.

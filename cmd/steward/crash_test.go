@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"steward/kvstore"
+	"steward/message"
+)
+
+// fleet is a broker, central and ship1, each a process of its own that can be killed.
+type fleet struct {
+	t      *testing.T
+	ctx    context.Context
+	dir    string
+	broker string // host:port
+	procs  map[string]*exec.Cmd
+}
+
+func newFleet(t *testing.T) *fleet {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fleet{t: t, ctx: ctx, dir: shortDir(t), broker: l.Addr().String(), procs: map[string]*exec.Cmd{}}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, name := range []string{"central", "ship1"} {
+				log, _ := os.ReadFile(filepath.Join(f.dir, name, "log"))
+				t.Logf("log of %s:\n%s", name, log)
+			}
+		}
+	})
+	for _, name := range []string{"broker", "central", "ship1"} {
+		f.start(name)
+	}
+	return f
+}
+
+// start starts a process and, for a node, waits until its socket takes connections.
+func (f *fleet) start(name string) {
+	f.t.Helper()
+	var cmd *exec.Cmd
+	if name == "broker" {
+		cmd = command(f.t, "broker", f.broker)
+	} else {
+		cmd = command(f.t, "steward", "-nodeName="+name, "-brokerAddress="+f.broker)
+		cmd.Dir = filepath.Join(f.dir, name)
+		if err := os.MkdirAll(cmd.Dir, 0o700); err != nil {
+			f.t.Fatal(err)
+		}
+		log, err := os.OpenFile(filepath.Join(cmd.Dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		defer log.Close()
+		cmd.Stdout, cmd.Stderr = log, log
+	}
+	if err := cmd.Start(); err != nil {
+		f.t.Fatal(err)
+	}
+	f.procs[name] = cmd
+	if name != "broker" {
+		f.until(name+" takes connections", func() bool {
+			conn, err := net.Dial("unix", f.socket(name))
+			if err == nil {
+				err = conn.Close()
+			}
+			return err == nil
+		})
+	}
+}
+
+// kill ends a process with SIGKILL.
+func (f *fleet) kill(name string) {
+	f.t.Helper()
+	if err := f.procs[name].Process.Kill(); err != nil {
+		f.t.Fatal(err)
+	}
+	_ = f.procs[name].Wait() // it was killed, and says so
+}
+
+// until looks again and again until cond holds.
+func (f *fleet) until(what string, cond func() bool) {
+	f.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-f.ctx.Done():
+			f.t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+func (f *fleet) socket(name string) string { return filepath.Join(f.dir, name, "tmp", "steward.sock") }
+
+// send hands messages to central and returns their ids once they are accepted.
+func (f *fleet) send(messages []map[string]any) []string {
+	f.t.Helper()
+	text, err := json.Marshal(messages)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	conn, err := net.Dial("unix", f.socket("central"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write(text); err != nil {
+		f.t.Fatal(err)
+	}
+	line, err := bufio.NewReader(conn).ReadBytes('\n')
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var answer struct{ Accepted []string }
+	if err := json.Unmarshal(line, &answer); err != nil || len(answer.Accepted) != len(messages) {
+		f.t.Fatalf("%d messages, and the answer is %s", len(messages), line)
+	}
+	return answer.Accepted
+}
+
+// lines returns the lines of a file below the home of a node, none when there is no file.
+func (f *fleet) lines(node, path string) []string {
+	b, err := os.ReadFile(filepath.Join(f.dir, node, path))
+	if err != nil {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+}
+
+// TestStreamSurvivesKill kills one of the three processes again and again in a stream of
+// 1,000 messages that each append a line to a file, and wants each line once and in order.
+func TestStreamSurvivesKill(t *testing.T) {
+	t.Parallel()
+	const rounds, each = 5, 200
+	for _, victim := range []string{"central", "ship1", "broker"} {
+		t.Run(victim, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t)
+			for round := range rounds {
+				var batch []map[string]any
+				for i := range each {
+					batch = append(batch, map[string]any{"toNode": "ship1", "method": "REQToFileAppend",
+						"data": []string{strconv.Itoa(round*each + i)}, "directory": "numbers", "fileName": "all", "ACKTimeout": 1, "retries": 0})
+				}
+				f.send(batch)
+				f.kill(victim)
+				f.start(victim)
+			}
+			file := "var/numbers/central/all"
+			f.until("all lines are there", func() bool { return len(f.lines("ship1", file)) >= rounds*each })
+			for i, line := range f.lines("ship1", file) {
+				if line != strconv.Itoa(i) {
+					t.Fatalf("line %d is %q", i, line)
+				}
+			}
+		})
+	}
+}
+
+// TestKilledReceiverRunsNoCommandTwice kills the receiver while it runs commands that each
+// append a number to a file. A command that was running is not run again, and its sender
+// learns that; all others run once, and in order.
+func TestKilledReceiverRunsNoCommandTwice(t *testing.T) {
+	t.Parallel()
+	const rounds, each = 5, 20
+	f := newFleet(t)
+	numbers := filepath.Join(f.dir, "numbers")
+	ids := map[int]string{}
+	for round := range rounds {
+		var batch []map[string]any
+		for i := range each {
+			batch = append(batch, map[string]any{"toNode": "ship1", "method": "REQCliCommand",
+				"data": []string{"sh", "-c", fmt.Sprintf("echo %d >> %s", round*each+i, numbers)}, "ACKTimeout": 1, "retries": 0,
+				"replyACKTimeout": 1, "replyRetries": 0})
+		}
+		for i, id := range f.send(batch) {
+			ids[round*each+i] = id
+		}
+		f.until("some commands have run", func() bool { return len(f.numbers(numbers)) > round*each/2 })
+		f.kill("ship1")
+		f.start("ship1")
+	}
+	// Commands run in order, so when the reply to the last one is stored all have ended.
+	send := map[string]any{"toNode": "ship1", "method": "REQCliCommand", "data": []string{"echo", "last"}, "fileName": "last",
+		"ACKTimeout": 1, "retries": 0, "replyACKTimeout": 1, "replyRetries": 0}
+	f.send([]map[string]any{send})
+	f.until("the last command has ended", func() bool { return slices.Equal(f.lines("central", "var/ship1/last"), []string{"last"}) })
+	f.kill("central")
+
+	ran := f.numbers(numbers)
+	if !slices.IsSorted(ran) || len(slices.Compact(slices.Clone(ran))) != len(ran) {
+		t.Fatalf("out of order or run twice: %v", ran)
+	}
+	store, err := kvstore.Open(kvstore.Options{Path: filepath.Join(f.dir, "central", "lib", "central.db"), Self: "central",
+		MaxMessages: 1000, MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for i, text := range ids {
+		id, err := message.ParseID(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		life, err := store.Sent(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A command can be through when its node is killed, with its end not on disk yet.
+		if interrupted := life.Code == message.CodeInterrupted; !interrupted && (life.State != message.StateDone || !slices.Contains(ran, i)) {
+			t.Errorf("command %d: %s, %s %s", i, life.State, life.Code, life.Text)
+		}
+	}
+}
+
+// numbers reads a file of numbers, one a line.
+func (f *fleet) numbers(path string) []int {
+	b, _ := os.ReadFile(path)
+	var ns []int
+	for line := range strings.Lines(string(b)) {
+		n, err := strconv.Atoi(strings.TrimSpace(line))
+		if err != nil {
+			f.t.Fatalf("%s: %v", path, err)
+		}
+		ns = append(ns, n)
+	}
+	return ns
+}

@@ -1,0 +1,168 @@
+package kvstore_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"steward/kvstore"
+	"steward/message"
+)
+
+// request is accepted, and its reply comes.
+func request(t fatal, s *kvstore.Store, to message.Node) (message.ID, uint64) {
+	t.Helper()
+	m := msg(to, "x")
+	m.ReplyMethod = "REQToFile"
+	id := accept(t, s, m)[0]
+	q := read(t, s, stream(to))
+	return id, q[len(q)-1].Seq
+}
+
+func answer(t fatal, s *kvstore.Store, from message.Node, to message.ID, code message.Code) {
+	t.Helper()
+	id := message.NewID(time.Now(), uint32(time.Now().UnixNano()), 5)
+	m := message.Message{ID: id, InReplyTo: to, RequestMethod: "REQCliCommand", Result: &message.Result{Code: code, Text: "text", Started: time.UnixMilli(5)}}
+	r := incoming(t, 1, m)
+	take(t, s, arrival(from, uint64(time.Now().UnixNano()), 1, 1, 2, r))
+	finish(t, s, from, lane(t, s, from)...)
+}
+
+func TestReplyHasTheLastWord(t *testing.T) {
+	ack := func(code message.Code) func(testing.TB, *kvstore.Store, message.ID, uint64) {
+		return func(t testing.TB, s *kvstore.Store, id message.ID, seq uint64) {
+			settle(t, s, stream("ship1"), kvstore.Settled{Seq: seq, ID: id, Code: code, Text: "no ack", Attempts: 3, At: time.Now(), WantsReply: true})
+		}
+	}
+	reply := func(from message.Node, code message.Code) func(testing.TB, *kvstore.Store, message.ID, uint64) {
+		return func(t testing.TB, s *kvstore.Store, id message.ID, _ uint64) { answer(t, s, from, id, code) }
+	}
+	type step = func(testing.TB, *kvstore.Store, message.ID, uint64)
+	for name, tt := range map[string]struct {
+		steps []step
+		state message.State
+		code  message.Code
+		dead  int
+	}{
+		"reply after ack":               {[]step{ack(message.CodeDone), reply("ship1", message.CodeDone)}, message.StateDone, message.CodeDone, 0},
+		"reply before ack":              {[]step{reply("ship1", message.CodeDone), ack(message.CodeDone)}, message.StateDone, message.CodeDone, 0},
+		"failed before ack":             {[]step{reply("ship1", message.CodeFailed), ack(message.CodeDone)}, message.StateFailed, message.CodeFailed, 0},
+		"reply, and all acks lost":      {[]step{reply("ship1", message.CodeDone), ack(message.CodeUnreachable)}, message.StateDone, message.CodeDone, 0},
+		"given up, and then the reply":  {[]step{ack(message.CodeUnreachable), reply("ship1", message.CodeTimeout)}, message.StateFailed, message.CodeTimeout, 0},
+		"no reply yet":                  {[]step{ack(message.CodeDone)}, message.StateDelivered, "", 0},
+		"given up":                      {[]step{ack(message.CodeUnreachable)}, message.StateFailed, message.CodeUnreachable, 1},
+		"a reply of somebody else":      {[]step{ack(message.CodeDone), reply("ship2", message.CodeFailed)}, message.StateDelivered, "", 0},
+		"somebody else after given up":  {[]step{ack(message.CodeUnreachable), reply("ship2", message.CodeDone)}, message.StateFailed, message.CodeUnreachable, 1},
+		"two replies, as of a schedule": {[]step{ack(message.CodeDone), reply("ship1", message.CodeDone), reply("ship1", message.CodeFailed)}, message.StateFailed, message.CodeFailed, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := store(t)
+			id, seq := request(t, s, "ship1")
+			for _, step := range tt.steps {
+				step(t, s, id, seq)
+				if err := s.Audit(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l, err := s.Sent(id)
+			if err != nil || l.State != tt.state || l.Code != tt.code || l.Attempts != 3 || l.State.Final() == l.Ended.IsZero() {
+				t.Errorf("%+v, %v", l, err)
+			}
+			if d := deadLetters(t, s); len(d) != tt.dead {
+				t.Errorf("%d dead letters", len(d))
+			}
+		})
+	}
+}
+
+func TestReplyToAnUnknownRequestIsTaken(t *testing.T) {
+	s := store(t)
+	answer(t, s, "ship1", message.ID{1, 2, 3}, message.CodeDone)
+	if _, err := s.Sent(message.ID{1, 2, 3}); !errors.Is(err, kvstore.ErrNotFound) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNoteKeepsTheEndOfAMessageWithoutACK(t *testing.T) {
+	s := store(t)
+	m := msg("ship1", "x")
+	s.Stamp(&m)
+	if err := s.Note(&m, message.CodeUnreachable, "no link"); err != nil {
+		t.Fatal(err)
+	}
+	l, err := s.Sent(m.ID)
+	if err != nil || l.State != message.StateFailed || l.Text != "no link" || l.Peer != "ship1" || l.Ended.IsZero() {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if _, err := s.Received(m.ID); !errors.Is(err, kvstore.ErrNotFound) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestHistoryIsBoundedAndKeepsWhatHasNotEnded(t *testing.T) {
+	const history = 20
+	s := store(t, func(o *kvstore.Options) { o.History = history })
+	open := accept(t, s, msgs("absent", 100)...) // older than all that end
+	var ended []message.ID
+	seq := uint64(0)
+	for round := range 30 {
+		ids := accept(t, s, msgs("ship1", 7)...)
+		var e []kvstore.Settled
+		for _, id := range ids {
+			seq++
+			e = append(e, kvstore.Settled{Seq: seq, ID: id, Code: message.CodeDone, Attempts: 1, At: time.Now()})
+		}
+		settle(t, s, stream("ship1"), e...)
+		ended = append(ended, ids...)
+		take(t, s, arrival("ship1", 7, uint64(round)*7+1, uint64(round)*7+1, uint64(round)*7+8, items(t, uint64(round)*7+1, uint64(round)*7+8)...))
+		finish(t, s, "ship1", lane(t, s, "ship1")...)
+		if err := s.Audit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, id := range ended {
+		_, err := s.Sent(id)
+		if kept := i >= len(ended)-history; kept != (err == nil) {
+			t.Errorf("ended message %d of %d: %v", i, len(ended), err)
+		}
+	}
+	for i, id := range open {
+		if l, err := s.Sent(id); err != nil || l.State != message.StateAccepted {
+			t.Errorf("waiting message %d: %+v, %v", i, l, err)
+		}
+	}
+	sent, received, err := s.Ended()
+	if err != nil || sent != history || received != history || s.Keys("received") != history {
+		t.Errorf("%d, %d, %v", sent, received, err)
+	}
+}
+
+func TestTrimmingKeepsUpWithLargeBatches(t *testing.T) {
+	const n = 5000
+	s := store(t, func(o *kvstore.Options) { o.History, o.MaxMessages = 10, 10*n })
+	for range 3 {
+		ids := accept(t, s, msgs("ship1", n)...)
+		q := read(t, s, stream("ship1"))
+		e := make([]kvstore.Settled, n)
+		for i := range e {
+			e[i] = kvstore.Settled{Seq: q[i].Seq, ID: ids[i], Code: message.CodeDone, At: time.Now()}
+		}
+		settle(t, s, stream("ship1"), e...)
+	}
+	if sent, _, err := s.Ended(); err != nil || sent > 100 {
+		t.Errorf("%d ended lives are kept, %v", sent, err)
+	}
+}
+
+func TestIDsOfOneStoreAreAllDifferent(t *testing.T) {
+	s := store(t)
+	seen := map[message.ID]bool{}
+	for i := range 10_000 {
+		var m message.Message
+		if s.Stamp(&m); seen[m.ID] {
+			t.Fatal(fmt.Sprint(i, m.ID))
+		}
+		seen[m.ID] = true
+	}
+}

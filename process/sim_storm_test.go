@@ -1,0 +1,216 @@
+package process_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"steward/message"
+	"steward/process"
+	"steward/process/transport/memtransport"
+)
+
+var (
+	simSeeds = flag.Int("sim.seeds", 150, "how many random runs")
+	simFirst = flag.Uint64("sim.first", 1, "the seed of the first one")
+)
+
+// TestDeliveryUnderFaults plays random runs with all that can go wrong, and then looks
+// whether what is promised was kept.
+func TestDeliveryUnderFaults(t *testing.T) {
+	for i := range uint64(*simSeeds) {
+		seed := *simFirst + i
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			inWorld(t, func(t *testing.T, w *world) {
+				s := newStorm(w, seed)
+				s.rage()
+				s.calm()
+				w.check(t)
+				if t.Failed() {
+					t.Logf("again: go test ./process -run TestDeliveryUnderFaults -sim.seeds=1 -sim.first=%d", seed)
+				}
+			})
+		})
+	}
+}
+
+// storm is one random run. Its decisions depend on the seed alone; the order in which
+// goroutines get to run does not.
+type storm struct {
+	w       *world
+	rng     *rand.Rand
+	numbers map[string]int // of the latest message of a stream
+
+	mu   sync.Mutex // guards what follows
+	wire *rand.Rand
+	// Chances in percent that a frame or ack is lost, doubled, or late.
+	lost, doubled, late int
+}
+
+var stormMethods = []message.Method{repeat, once, exact, manyOnce}
+
+func newStorm(w *world, seed uint64) *storm {
+	s := &storm{w: w, rng: rand.New(rand.NewPCG(seed, 1)), wire: rand.New(rand.NewPCG(seed, 2)), numbers: map[string]int{}}
+	w.step = 200 * time.Millisecond
+	for i := range 2 + s.rng.IntN(3) {
+		n := w.add(message.Node(fmt.Sprintf("n%d", i)))
+		n.laneMessages = s.oneOf(0, 1, 3, 20)
+		n.window = int(s.oneOf(0, 1, 2, 8, 64))
+		n.parallel = int(s.oneOf(0, 1, 3))
+		n.idle = time.Duration(s.oneOf(0, 2, 5)) * time.Second
+		n.offline = s.chance(10)
+		n.start()
+	}
+	w.faults(s.fate)
+	return s
+}
+
+func (s *storm) oneOf(of ...int64) int64 { return of[s.rng.IntN(len(of))] }
+func (s *storm) chance(percent int) bool { return s.rng.IntN(100) < percent }
+func (s *storm) upTo(d time.Duration) time.Duration {
+	return time.Duration(s.rng.Int64N(int64(d) + 1)).Truncate(time.Millisecond)
+}
+func (s *storm) node() *simNode { return s.w.nodes[s.rng.IntN(len(s.w.nodes))] }
+
+// fate decides about one frame or ack.
+func (s *storm) fate(string, string, process.Delivery) memtransport.Fate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := memtransport.Fate{Drop: s.wire.IntN(100) < s.lost}
+	if s.wire.IntN(100) < s.doubled {
+		f.Copies = 1
+	}
+	if s.wire.IntN(100) < s.late {
+		f.Delay = time.Duration(s.wire.Int64N(int64(8 * time.Second)))
+	} else {
+		f.Delay = time.Duration(s.wire.Int64N(int64(50 * time.Millisecond)))
+	}
+	return f
+}
+
+func (s *storm) weather(lost, doubled, late int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lost, s.doubled, s.late = lost, doubled, late
+}
+
+// rage does things at random.
+func (s *storm) rage() {
+	for range 20 + s.rng.IntN(30) {
+		if s.chance(60) {
+			s.send()
+		} else {
+			s.harm()
+		}
+		if s.chance(70) {
+			s.w.advance(s.upTo(3 * time.Second))
+		}
+		s.bury()
+	}
+}
+
+// bury clears away the nodes that were killed at a commit.
+func (s *storm) bury() {
+	synctest.Wait()
+	for _, n := range s.w.nodes {
+		if n.up != nil && !n.up.alive() {
+			n.bury()
+		}
+	}
+}
+
+func (s *storm) harm() {
+	n, other := s.node(), s.node()
+	if n.up == nil {
+		n.offline = s.chance(10)
+		n.start()
+		return
+	}
+	switch s.rng.IntN(8) {
+	case 0:
+		n.crash()
+	case 1, 2:
+		n.up.gate.dieAfter(1+s.rng.IntN(12), s.chance(50))
+	case 3:
+		n.stop()
+	case 4:
+		n.up.link.SetLink(s.chance(50))
+	case 5:
+		s.w.net.Cut(string(n.name), string(other.name), s.chance(60))
+	case 6:
+		s.weather(int(s.oneOf(0, 0, 10, 50)), int(s.oneOf(0, 10, 50)), int(s.oneOf(0, 10, 50)))
+	case 7:
+		ops := []string{"Take", "Begin", "Finish", "Settle", "AcceptOwn", "Read", "ReadLane"}
+		n.up.gate.fill(s.chance(50), ops[s.rng.IntN(len(ops))])
+	}
+}
+
+// send hands in a few messages.
+func (s *storm) send() {
+	from := s.node()
+	if from.up == nil || !from.up.alive() {
+		return
+	}
+	to, method := s.node(), stormMethods[s.rng.IntN(len(stormMethods))]
+	stream := fmt.Sprint(from.name, to.name, method)
+	var msgs []message.Message
+	for range 1 + s.rng.IntN(8) {
+		s.numbers[stream]++
+		msgs = append(msgs, s.message(to, method, s.numbers[stream]))
+	}
+	if _, err := from.try(msgs...); err != nil && from.up.alive() {
+		s.w.t.Errorf("%s does not accept: %v", from.name, err)
+	}
+}
+
+func (s *storm) message(to *simNode, method message.Method, n int) message.Message {
+	m := do(to, method, n)
+	m.ACKTimeout = time.Second + s.upTo(4*time.Second)
+	m.RetryWait = time.Duration(s.oneOf(0, 0, 1, 3)) * time.Second
+	m.Retries = int(s.oneOf(0, 0, 0, 1, 3))
+	m.MethodTimeout = 3 * time.Second
+	m.MethodRetries = int(s.oneOf(0, 0, 2))
+	if s.chance(20) {
+		m.TTL = time.Second + s.upTo(20*time.Second)
+	}
+	what := []string{"", "", "", "", "sleep=" + s.upTo(2*time.Second).String(), "fail", "failures=1", "hang", "later=1", "panic", "parts=2"}[s.rng.IntN(11)]
+	if what != "" && (what != "parts=2" || method != exact) {
+		m.Data = append(m.Data, what)
+	}
+	if s.chance(50) {
+		m = answered(m)
+	}
+	if s.chance(5) && method != exact {
+		m.Data = nil // the receiver refuses it
+	}
+	return m
+}
+
+// calm ends all faults and waits until everything has settled.
+func (s *storm) calm() {
+	s.weather(0, 0, 0)
+	for i, n := range s.w.nodes {
+		if n.up != nil && !n.up.alive() {
+			n.bury()
+		}
+		if n.up != nil && s.chance(50) {
+			n.crash()
+		}
+		if n.offline = false; n.up == nil {
+			n.start()
+		}
+		n.up.link.SetLink(true)
+		n.up.gate.heal()
+		for _, other := range s.w.nodes[:i] {
+			s.w.net.Cut(string(n.name), string(other.name), false)
+		}
+	}
+	s.w.settled(time.Hour)
+	s.w.advance(10 * time.Second) // what was late is here, and changes nothing
+	s.w.settled(time.Hour)
+}
