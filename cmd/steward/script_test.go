@@ -34,9 +34,10 @@ import (
 //	NEWLINE  the character
 //	BROKER   host:port of the broker of this script, running or not
 func TestScripts(t *testing.T) {
-	deadline, ok := t.Deadline()
-	if !ok {
-		deadline = time.Now().Add(10 * time.Minute)
+	// A program that hangs is not waited for as long as go test would.
+	deadline := time.Now().Add(5 * time.Minute)
+	if end, ok := t.Deadline(); ok && end.Before(deadline) {
+		deadline = end
 	}
 	var ports ports
 	testscript.Run(t, testscript.Params{
