@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -121,7 +122,7 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	subject := message.Subject{Node: s.opts.Env.Self, Method: s.opts.Spec.Name, Kind: s.opts.Spec.Kind}
-	for _, kind := range []message.Kind{subject.Kind, subject.Kind.WithoutACK()} {
+	for _, kind := range slices.Compact([]message.Kind{subject.Kind, subject.Kind.WithoutACK()}) {
 		subject.Kind = kind
 		sub, err := s.opts.Transport.Subscribe(subject.String(), func(d Delivery) {
 			select {
