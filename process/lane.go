@@ -245,12 +245,13 @@ func (l *lane) begin(ctx context.Context, first uint64, mark kvstore.Mark) error
 	})
 }
 
-// persist writes until the store takes it.
+// persist writes until the store takes it. The error is that of the node's stop, or wraps
+// message.ErrInvalid: then trying again is of no use.
 func (l *lane) persist(ctx context.Context, what string, write func() error) error {
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		err := write()
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, message.ErrInvalid) {
+			return err
 		}
 		l.s.reportStore(message.ID{}, fmt.Errorf("%s: %w", what, err))
 		if err := pause(ctx, wait); err != nil {
@@ -264,7 +265,7 @@ func (l *lane) persist(ctx context.Context, what string, write func() error) err
 func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
 	for {
 		f, err := l.s.run(ctx, w, attempt)
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			return f, ctx.Err()
 		}
 		if errors.Is(err, ErrTryLater) {
@@ -459,9 +460,16 @@ func (l *lane) finish(ctx context.Context, mark uint64, finished []kvstore.Finis
 			finished[i].Reply = nil
 		}
 	}
-	err := l.persist(ctx, fmt.Sprintf("end of %d messages", len(finished)), func() error {
-		return l.s.opts.Store.Finish(l.id, mark, finished)
-	})
+	end := func() error {
+		return l.persist(ctx, fmt.Sprintf("end of %d messages", len(finished)), func() error {
+			return l.s.opts.Store.Finish(l.id, mark, finished)
+		})
+	}
+	err := end()
+	if errors.Is(err, message.ErrInvalid) {
+		l.withoutReplies(finished, err)
+		err = end()
+	}
 	if err != nil {
 		return err
 	}
@@ -482,4 +490,21 @@ func (l *lane) finish(ctx context.Context, mark uint64, finished []kvstore.Finis
 		}
 	}
 	return nil
+}
+
+// withoutReplies makes failures of the ends whose replies the store can never take. The
+// senders learn that.
+func (l *lane) withoutReplies(finished []kvstore.Finished, why error) {
+	for i := range finished {
+		f := &finished[i]
+		if f.Reply == nil {
+			continue
+		}
+		f.Result = message.Result{Code: message.CodeInvalid, Text: "its reply cannot be sent: " + why.Error(), Exit: -1,
+			Started: f.Result.Started, Took: f.Result.Took, Attempt: f.Result.Attempt}
+		f.Reply = &message.Message{To: f.Reply.To, Method: message.MethodNone, ReplyMethod: message.MethodNone,
+			ACKTimeout: f.Reply.ACKTimeout, Retries: f.Reply.Retries, InReplyTo: f.Reply.InReplyTo,
+			RequestMethod: f.Reply.RequestMethod, Part: f.Reply.Part, Result: &f.Result}
+		l.s.reportEnd(f)
+	}
 }

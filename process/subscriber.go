@@ -376,28 +376,3 @@ func (s *Subscriber) retire(l *lane) bool {
 	delete(s.lanes, l.id)
 	return true
 }
-
-// passUnacked hands messages without ACK on, and drops what there is no room for.
-func (s *Subscriber) passUnacked(msgs []*message.Message) {
-	for _, m := range msgs {
-		select {
-		case s.unacked <- m:
-		default:
-			s.log.Debug("dropped: too many messages without ACK wait", logattr.Msg(m), logattr.From(m.From))
-		}
-	}
-}
-
-// serveUnacked runs messages without ACK, one after the other.
-func (s *Subscriber) serveUnacked(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case m := <-s.unacked:
-			if reply := s.runUnacked(ctx, m); reply != nil && ctx.Err() == nil {
-				s.reply(ctx, reply)
-			}
-		}
-	}
-}
