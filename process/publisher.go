@@ -73,6 +73,9 @@ const (
 	minWindow = 64 << 10
 	// busyWait is how long a receiver without room is left alone.
 	busyWait = time.Second
+	// renewWait is how long nothing is sent after a new epoch was begun: a receiver that
+	// never believes any must not keep both sides busy.
+	renewWait = time.Second
 	// offlineWait is how long nothing is sent after the link did not take a frame.
 	offlineWait = 100 * time.Millisecond
 	// settleWait is how long a store that fails is left alone.
