@@ -255,6 +255,7 @@ func (w *world) pair() (a, b *simNode) {
 	a, b = w.add("a"), w.add("b")
 	a.start()
 	b.start()
+	synctest.Wait() // a word of presence that comes later would have something sent twice
 	return a, b
 }
 
