@@ -112,6 +112,13 @@ func (l *lane) serve(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read lane: %w", err)
 			}
+			found := len(waiting)
+			if waiting, err = l.prepare(ctx, waiting); err != nil {
+				return nil
+			}
+			if found > 0 && len(waiting) == 0 {
+				continue
+			}
 			if len(waiting) > 0 {
 				if l.s.opts.Spec.Ordered {
 					err = l.inOrder(ctx, waiting)

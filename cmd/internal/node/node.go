@@ -8,6 +8,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -44,6 +45,8 @@ type Node struct {
 	cfg  *config.Config
 	self message.Node
 	log  *slog.Logger
+	// start tells this start of the node from all others.
+	start string
 
 	teardown []step
 
@@ -73,7 +76,7 @@ func New(opts Options) (_ *Node, err error) {
 	case opts.Config == nil, opts.Registry == nil, opts.Log == nil, opts.Stdout == nil, opts.Stderr == nil:
 		return nil, errors.New("new node: an option is missing")
 	}
-	n := &Node{opts: opts, cfg: opts.Config, self: opts.Config.NodeName}
+	n := &Node{opts: opts, cfg: opts.Config, self: opts.Config.NodeName, start: rand.Text()}
 	n.log = opts.Log.With(logattr.Node(n.self))
 	defer func() {
 		if err != nil {
