@@ -473,7 +473,7 @@ func (l *lane) finish(ctx context.Context, mark uint64, finished []kvstore.Finis
 	for i := range finished {
 		f := &finished[i]
 		m := f.Message
-		l.s.step(m, StepEnded, endText(&f.Result))
+		l.s.stepEnded(m, &f.Result)
 		if m.IsReply() && m.Result != nil {
 			l.s.opts.Progress.step(Step{ID: m.InReplyTo, What: StepAnswered, Peer: m.From, Method: m.Method, Text: endText(m.Result)})
 		}

@@ -181,7 +181,7 @@ func (s *Subscriber) runUnacked(ctx context.Context, m *message.Message) *messag
 		return nil
 	}
 	s.reportEnd(&f)
-	s.step(m, StepEnded, endText(&f.Result))
+	s.stepEnded(m, &f.Result)
 	return f.Reply
 }
 
@@ -191,6 +191,10 @@ func (s *Subscriber) reportStore(id message.ID, err error) {
 
 func (s *Subscriber) step(m *message.Message, what StepKind, text string) {
 	s.opts.Progress.step(Step{ID: m.ID, What: what, Peer: m.From, Method: m.Method, Text: text})
+}
+
+func (s *Subscriber) stepEnded(m *message.Message, r *message.Result) {
+	s.opts.Progress.step(Step{ID: m.ID, What: StepEnded, Peer: m.From, Method: m.Method, Text: endText(r), Result: r})
 }
 
 func endText(r *message.Result) string {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"steward/config"
@@ -57,10 +58,12 @@ type Node struct {
 	kernel    *errorkernel.Kernel
 	router    *process.Router
 	progress  process.Progress
-	root      *process.Supervisor
-	metrics   *metrics
-	closeOnce sync.Once
-	closeErr  error
+	// errorsSent counts error messages that were put on the way to central.
+	errorsSent atomic.Int64
+	root       *process.Supervisor
+	metrics    *metrics
+	closeOnce  sync.Once
+	closeErr   error
 }
 
 // step is one named step of the teardown.
@@ -227,7 +230,20 @@ func (n *Node) sendError(ctx context.Context, text string) error {
 		To: n.cfg.CentralNodeName, Method: message.MethodErrorLog, Data: []string{text}, ReplyMethod: message.MethodNone,
 		ACKTimeout: n.cfg.ErrorMessageTimeout, Retries: n.cfg.ErrorMessageRetries, MethodTimeout: n.cfg.DefaultMethodTimeout,
 	}})
+	if err == nil {
+		n.errorsSent.Add(1)
+	}
 	return err
+}
+
+// MetricsAddr is where metrics, health and readiness are served, or empty as long as they
+// are not.
+func (n *Node) MetricsAddr() string {
+	if n.metrics == nil {
+		return ""
+	}
+	addr, _ := n.metrics.addr.Load().(string)
+	return addr
 }
 
 // Name is the node's name.
