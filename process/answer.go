@@ -74,7 +74,8 @@ func (p *Publisher) adopt(ack *wire.Ack) (renewed bool, err error) {
 			if err := p.r.opts.Store.RenewEpoch(id); err != nil {
 				return false, fmt.Errorf("begin a new epoch: %w", err)
 			}
-			p.restart("new epoch")
+			p.epoch = 0 // its acks mean nothing from now on
+			p.hold(renewWait)
 			return true, nil
 		}
 		n := 0

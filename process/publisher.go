@@ -73,6 +73,9 @@ const (
 	minWindow = 64 << 10
 	// busyWait is how long a receiver without room is left alone.
 	busyWait = time.Second
+	// renewWait is how long nothing is sent after a new epoch was begun: a receiver that
+	// never believes any must not keep both sides busy.
+	renewWait = time.Second
 	// offlineWait is how long nothing is sent after the link did not take a frame.
 	offlineWait = 100 * time.Millisecond
 	// settleWait is how long a store that fails is left alone.
@@ -283,10 +286,10 @@ func (p *Publisher) send(queue []kvstore.Queued) error {
 		}
 		err := p.sendFrame(queue)
 		switch {
-		case errors.Is(err, ErrTooLarge) && len(queue) > 1:
+		case (errors.Is(err, ErrTooLarge) || errors.Is(err, message.ErrInvalid)) && len(queue) > 1:
 			queue = queue[:(len(queue)+1)/2] // the rest is read again
 			continue
-		case errors.Is(err, ErrTooLarge):
+		case errors.Is(err, ErrTooLarge) || errors.Is(err, message.ErrInvalid):
 			p.track(queue, 0)
 			p.cursor = queue[0].Seq + 1
 			return p.giveUp(func(f *flight) (message.Code, string) {
@@ -310,7 +313,7 @@ func (p *Publisher) send(queue []kvstore.Queued) error {
 func (p *Publisher) sendFrame(queue []kvstore.Queued) error {
 	last := queue[len(queue)-1].Seq
 	f := wire.Frame{From: p.r.opts.Self, To: p.rt.stream.Peer, Method: p.rt.stream.Method, Epoch: p.epoch,
-		Base: p.base(), First: p.cursor, End: last + 1, Sent: time.Now().UnixMilli(), Entries: make([]wire.Entry, len(queue))}
+		Base: p.base(), First: max(p.base(), p.cursor), End: last + 1, Sent: time.Now().UnixMilli(), Entries: make([]wire.Entry, len(queue))}
 	if len(p.inflight) == 0 {
 		// Nothing below the first message waits any more.
 		f.Base, f.First = queue[0].Seq, queue[0].Seq

@@ -77,6 +77,8 @@ type route struct {
 	wake   chan struct{}     // one slot: something was put on the stream
 	here   chan struct{}     // one slot: the peer says that it is there
 	acks   chan ackOrNothing // answers to frames
+	// listens: it counts among the routes of its peer. Guarded by the router's mu.
+	listens bool
 }
 
 // ackOrNothing is an ack, or the link's notice that nobody listens (nil).
@@ -283,7 +285,7 @@ func (r *Router) Wake(id kvstore.Stream) {
 // start is called with mu held.
 func (r *Router) start(rt *route) {
 	r.byToken[rt.token] = rt
-	r.listen(rt.stream.Peer)
+	rt.listens = r.listen(rt.stream.Peer)
 	err := r.opts.Publishers.Start(Child{
 		Name:    "publisher " + string(rt.stream.Method) + " to " + string(rt.stream.Peer),
 		Make:    func() Service { return newPublisher(r, rt) },
@@ -310,7 +312,7 @@ func (r *Router) retire(rt *route) bool {
 func (r *Router) drop(rt *route) {
 	delete(r.routes, rt.stream)
 	delete(r.byToken, rt.token)
-	if p := r.peers[rt.stream.Peer]; p != nil {
+	if p := r.peers[rt.stream.Peer]; p != nil && rt.listens {
 		if p.routes--; p.routes == 0 {
 			delete(r.peers, rt.stream.Peer)
 			p.sub.Close()
@@ -319,10 +321,10 @@ func (r *Router) drop(rt *route) {
 }
 
 // listen begins to listen for the presence of a node, before anything is sent to it: it
-// may come back at any moment. Called with mu held.
-func (r *Router) listen(n message.Node) {
+// may come back at any moment. It reports whether it does. Called with mu held.
+func (r *Router) listen(n message.Node) bool {
 	if n == r.opts.Self {
-		return
+		return false
 	}
 	p := r.peers[n]
 	if p == nil {
@@ -330,12 +332,13 @@ func (r *Router) listen(n message.Node) {
 		if err != nil {
 			// Without it the next attempt comes when the ACK timeout says so.
 			r.opts.Log.Warn("presence is not heard", "node", n, "err", err)
-			return
+			return false
 		}
 		p = &peer{sub: sub}
 		r.peers[n] = p
 	}
 	p.routes++
+	return true
 }
 
 func (r *Router) here(n message.Node) {

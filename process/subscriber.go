@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,7 +124,7 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	subject := message.Subject{Node: s.opts.Env.Self, Method: s.opts.Spec.Name, Kind: s.opts.Spec.Kind}
-	for _, kind := range []message.Kind{subject.Kind, subject.Kind.WithoutACK()} {
+	for _, kind := range slices.Compact([]message.Kind{subject.Kind, subject.Kind.WithoutACK()}) {
 		subject.Kind = kind
 		sub, err := s.opts.Transport.Subscribe(subject.String(), func(d Delivery) {
 			select {
@@ -377,29 +378,4 @@ func (s *Subscriber) retire(l *lane) bool {
 	l.running = false
 	delete(s.lanes, l.id)
 	return true
-}
-
-// passUnacked hands messages without ACK on, and drops what there is no room for.
-func (s *Subscriber) passUnacked(msgs []*message.Message) {
-	for _, m := range msgs {
-		select {
-		case s.unacked <- m:
-		default:
-			s.log.Debug("dropped: too many messages without ACK wait", logattr.Msg(m), logattr.From(m.From))
-		}
-	}
-}
-
-// serveUnacked runs messages without ACK, one after the other.
-func (s *Subscriber) serveUnacked(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case m := <-s.unacked:
-			if reply := s.runUnacked(ctx, m); reply != nil && ctx.Err() == nil {
-				s.reply(ctx, reply)
-			}
-		}
-	}
 }

@@ -35,9 +35,10 @@ import (
 //	BROKER   host:port of the broker of this script, running or not
 //	PORT     a port of 127.0.0.1 that nobody else uses
 func TestScripts(t *testing.T) {
-	deadline, ok := t.Deadline()
-	if !ok {
-		deadline = time.Now().Add(10 * time.Minute)
+	// A program that hangs is not waited for as long as go test would.
+	deadline := time.Now().Add(5 * time.Minute)
+	if end, ok := t.Deadline(); ok && end.Before(deadline) {
+		deadline = end
 	}
 	var ports ports
 	testscript.Run(t, testscript.Params{

@@ -138,6 +138,10 @@ func (r *resolver) draft(d *Draft) *RefusedError {
 			return err
 		}
 	}
+	// Nobody acknowledges these, and nothing is kept of them.
+	if info, _ := r.Catalog.Method(m.Method); info.Kind == message.EventNACK || info.Kind == message.CommandNACK {
+		m.ACKTimeout = 0
+	}
 	return r.receivers(d, &m)
 }
 
@@ -170,9 +174,6 @@ func (r *resolver) methods(d *Draft, m *message.Message) *RefusedError {
 		return refusef("", `no method: set "method"`)
 	}
 	m.Method = modern(d.Method)
-	if m.Method == message.MethodNone {
-		return refusef("method", "%s stands for no reply, as a replyMethod; it does nothing", message.MethodNone)
-	}
 	info, ok := r.Catalog.Method(m.Method)
 	if !ok {
 		return refuse("", r.unknown(m.Method))

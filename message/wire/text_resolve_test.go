@@ -110,7 +110,6 @@ func TestResolveRefuses(t *testing.T) {
 		{`"method":"reqclicommand"`, `message 2: unknown method "reqclicommand", did you mean "REQCliCommand"?`},
 		{`"method":"` + long + `"`, `message 2: unknown method "` + long[:64] + `"… (1000 bytes)`},
 		{`"method":""`, `message 2: no method: set "method"`},
-		{`"method":"REQNone"`, `message 2: method: REQNone stands for no reply, as a replyMethod; it does nothing`},
 		{`"replyMethod":"REQPongg"`, `message 2: replyMethod: unknown method "REQPongg", did you mean "REQPong"?`},
 		{`"toNode":"../x"`, `message 2: toNode: invalid node name "../x": blanks, control characters, "*", ">", "/" and "\" are not allowed`},
 		{`"toNode":">"`, `message 2: toNode: invalid node name ">": blanks, control characters, "*", ">", "/" and "\" are not allowed`},
