@@ -125,6 +125,9 @@ func (t *tx) accept(puts []put, own bool) error {
 // StreamInfo is an outgoing stream as it stands.
 type StreamInfo struct {
 	Stream
+	// Epoch is higher with each Open of the file, and the same for all streams. Its low half is
+	// random: the sequence numbers of a file that came back from a backup were given to other
+	// messages before.
 	Epoch uint64
 	// Next is the sequence number that the next accepted message gets; First the lowest
 	// that still waits, or Next when none does.
@@ -139,7 +142,7 @@ func (s *Store) Streams() ([]StreamInfo, error) {
 	err := s.view(func(tx *bbolt.Tx) error {
 		infos = nil
 		return tx.Bucket(bucketStreams).ForEach(func(k, v []byte) error {
-			info, err := streamInfo(tx, k, v)
+			info, err := s.streamInfo(tx, k, v)
 			if err == nil && info.Count > 0 {
 				infos = append(infos, info)
 			}
@@ -149,7 +152,7 @@ func (s *Store) Streams() ([]StreamInfo, error) {
 	return infos, err
 }
 
-func streamInfo(tx *bbolt.Tx, k, v []byte) (StreamInfo, error) {
+func (s *Store) streamInfo(tx *bbolt.Tx, k, v []byte) (StreamInfo, error) {
 	id, err := parseStream(k)
 	if err != nil {
 		return StreamInfo{}, err
@@ -158,7 +161,7 @@ func streamInfo(tx *bbolt.Tx, k, v []byte) (StreamInfo, error) {
 	if err := st.decode(v); err != nil {
 		return StreamInfo{}, err
 	}
-	info := StreamInfo{Stream: id, Epoch: st.Epoch, First: st.Next, Next: st.Next, Count: st.Count, Bytes: st.Bytes}
+	info := StreamInfo{Stream: id, Epoch: s.epoch, First: st.Next, Next: st.Next, Count: st.Count, Bytes: st.Bytes}
 	if b := tx.Bucket(bucketOut).Bucket(k); b != nil {
 		if first, _ := b.Cursor().First(); first != nil {
 			info.First = be.Uint64(first)
@@ -180,7 +183,7 @@ func (s *Store) Read(id Stream, from uint64, n, size int) (StreamInfo, []Queued,
 			return nil
 		}
 		var err error
-		if info, err = streamInfo(tx, key, v); err != nil {
+		if info, err = s.streamInfo(tx, key, v); err != nil {
 			return err
 		}
 		c := tx.Bucket(bucketOut).Bucket(key).Cursor()
@@ -273,19 +276,6 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	t.s.sizes.Messages--
 	t.s.sizes.Bytes -= size
 	return t.putLife(bucketSent, e.ID, &life)
-}
-
-// RenewEpoch gives a stream a new epoch. It is for a store that is older than what the
-// receiver has seen of it (one that came back from a backup): its sequence numbers would be
-// taken for duplicates.
-func (s *Store) RenewEpoch(id Stream) error {
-	return s.do(func(t *tx) error {
-		st, err := t.stream(id.key())
-		if err == nil {
-			st.Epoch = newEpoch()
-		}
-		return err
-	})
 }
 
 // Sizes says what the ring buffer holds.

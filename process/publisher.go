@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,11 +74,11 @@ const (
 	minWindow = 64 << 10
 	// busyWait is how long a receiver without room is left alone.
 	busyWait = time.Second
-	// renewWait is how long nothing is sent after a new epoch was begun: a receiver that
-	// never believes any must not keep both sides busy.
-	renewWait = time.Second
 	// offlineWait is how long nothing is sent after the link did not take a frame.
 	offlineWait = 100 * time.Millisecond
+	// renewWait is how long nothing is sent after a new epoch was begun: a receiver that
+	// never believes any must not keep both sides busy.
+	renewWait = 100 * time.Millisecond
 	// settleWait is how long a store that fails is left alone.
 	settleWait = time.Second
 )
@@ -231,7 +232,7 @@ func (p *Publisher) fill() error {
 		if err != nil {
 			return fmt.Errorf("read stream: %w", err)
 		}
-		if p.epoch = info.Epoch; len(queue) == 0 {
+		if p.epoch = cmp.Or(p.rt.epoch, info.Epoch); len(queue) == 0 {
 			p.more = false
 			return nil
 		}

@@ -27,7 +27,6 @@ type Outbox interface {
 	Streams() ([]kvstore.StreamInfo, error)
 	Read(id kvstore.Stream, from uint64, n, size int) (kvstore.StreamInfo, []kvstore.Queued, error)
 	Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error
-	RenewEpoch(id kvstore.Stream) error
 }
 
 // Starter starts supervised processes. *Supervisor is one.
@@ -77,6 +76,9 @@ type route struct {
 	wake   chan struct{}     // one slot: something was put on the stream
 	here   chan struct{}     // one slot: the peer says that it is there
 	acks   chan ackOrNothing // answers to frames
+	// epoch is that of the stream when it is not that of the store, 0 otherwise. Only the
+	// publisher under way uses it.
+	epoch uint64
 	// listens: it counts among the routes of its peer. Guarded by the router's mu.
 	listens bool
 }

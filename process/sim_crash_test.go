@@ -200,6 +200,9 @@ func TestSenderWithAnOlderStoreLosesNothingAndRepeatsNothing(t *testing.T) {
 		{3, 0, 4, 3},
 		{3, 2, 4, 1}, // the copy was made while some waited
 		{0, 0, 2, 1},
+		{3, 0, 4, 4}, // the new messages have the numbers of those that were lost
+		{3, 0, 4, 10},
+		{3, 2, 4, 9},
 	} {
 		t.Run(fmt.Sprintf("%+v", tt), func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {

@@ -69,7 +69,11 @@ func TestForgedFramesAreRefused(t *testing.T) {
 
 func TestGarbageStopsNothing(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		a, b := w.pair()
+		a, b := w.add("a"), w.add("b")
+		for _, n := range w.nodes {
+			n.allowed = func(n message.Node) bool { return n == "a" || n == "b" } // one bit makes it A
+			n.start()
+		}
 		w.sniffing()
 		a.send(answered(do(b, once, 1)), do(b, exact, 2))
 		w.settled(time.Second)

@@ -206,7 +206,7 @@ func (s *Subscriber) take(ctx context.Context, batch []Delivery) {
 }
 
 func (s *Subscriber) ack(f *received, t *kvstore.Taken) {
-	a := wire.Ack{By: s.opts.Env.Self, To: f.Stream.Peer, Method: f.Stream.Method, Epoch: f.Epoch, Next: t.Next, Gap: t.Gap, Busy: t.Busy}
+	a := wire.Ack{By: s.opts.Env.Self, To: f.Stream.Peer, Method: f.Stream.Method, Epoch: f.Epoch, Next: t.Next, Gap: t.Gap, Busy: t.Busy, Newer: t.Newer}
 	for _, r := range t.Refused {
 		a.Refused = append(a.Refused, wire.Refusal{Seq: r.Seq, Code: message.Code(r.Code), Text: r.Text})
 	}
