@@ -6,10 +6,9 @@ import (
 	"syscall"
 )
 
-// holdAlone keeps others from opening a file until release is called. It returns nil when
-// somebody has it open. Where there is no such thing, on some file systems and on files of
-// other users, it does nothing.
-func holdAlone(f *os.File) (release func(), err error) {
+// holdAlone keeps others from opening a file until release is called, if nobody has it open
+// besides. Some file systems cannot do that, nor can it be done to files of other users.
+func holdAlone(f *os.File) (release func(), c company, err error) {
 	lease := func(kind uintptr) error {
 		conn, err := f.SyscallConn()
 		if err != nil {
@@ -24,11 +23,15 @@ func holdAlone(f *os.File) (release func(), err error) {
 		}
 		return err
 	}
-	switch err := lease(syscall.F_WRLCK); {
+	err = lease(syscall.F_WRLCK)
+	var no syscall.Errno
+	switch {
 	case err == nil:
-		return func() { _ = lease(syscall.F_UNLCK) }, nil
+		return func() { _ = lease(syscall.F_UNLCK) }, alone, nil
 	case errors.Is(err, syscall.EAGAIN):
-		return nil, nil
+		return func() {}, crowded, nil
+	case errors.As(err, &no):
+		return func() {}, unseen, nil
 	}
-	return func() {}, nil
+	return nil, unseen, err
 }

@@ -80,30 +80,37 @@ func (f *Folder) Serve(ctx context.Context) error {
 		if err := f.finishWork(ctx); err != nil {
 			return fmt.Errorf("%s: %w", folderName, err)
 		}
-		name, err := f.next()
+		ready, err := f.ready()
 		if err != nil {
 			return fmt.Errorf("%s: %w", folderName, err)
 		}
-		if name == "" {
-			pause(ctx, f.opt.Poll)
-			continue
+		for _, name := range ready {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err := f.claim(name); err != nil {
+				return fmt.Errorf("%s: %w", folderName, err)
+			}
+			if err := f.finishWork(ctx); err != nil {
+				return fmt.Errorf("%s: %w", folderName, err)
+			}
 		}
-		if err := f.claim(name); err != nil {
-			return fmt.Errorf("%s: %w", folderName, err)
+		if len(ready) < maxNames { // else there are more
+			pause(ctx, f.opt.Poll)
 		}
 	}
 	return nil
 }
 
-// next returns the first file that can be read, or nothing.
-func (f *Folder) next() (string, error) {
+// ready returns the files that can be read, in order.
+func (f *Folder) ready() ([]string, error) {
 	list, err := names(f.path())
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	now := time.Now()
 	seen := make(map[string]sighting, len(list))
-	ready := ""
+	var ready []string
 	for _, name := range list {
 		info, err := os.Lstat(f.path(name))
 		if err != nil || !info.Mode().IsRegular() {
@@ -115,8 +122,8 @@ func (f *Folder) next() (string, error) {
 		}
 		seen[name] = s
 		// An empty file is one that somebody is about to write.
-		if ready == "" && s.size > 0 && now.Sub(s.since) >= f.opt.Settle {
-			ready = name
+		if s.size > 0 && now.Sub(s.since) >= f.opt.Settle {
+			ready = append(ready, name)
 		}
 	}
 	f.seen = seen

@@ -33,9 +33,9 @@ const (
 // goes to <file>.error, with the reason before it. After a syntax error that is all there is.
 //
 // The file is erased when everything in it has been dealt with. On Linux that is done in a
-// moment in which nobody else has it open, if there is one within ten seconds; elsewhere, or
-// under a writer that keeps it open, a text that is appended in the very moment between the
-// last look and the erasing is lost.
+// moment in which nobody else has it open, if there is one within ten seconds of silence.
+// Elsewhere, and under a writer that keeps it open, a text that is appended in the very moment
+// between the last look and the erasing is lost.
 //
 // How far it has been read, and before a commit the id of its first message, is noted in
 // <file>.note. So a restart can see in the store what became of that, and nothing is accepted
@@ -372,15 +372,26 @@ func (f *InFile) refuse(file *os.File, end int64, reason error) (err error) {
 	return f.advance(file, end)
 }
 
+// company is who else has a file open.
+type company uint8
+
+const (
+	alone   company = iota // nobody
+	crowded                // somebody
+	unseen                 // that cannot be known
+)
+
 // erase empties the file, if it still ends where it was read to. The note goes after it, and
 // when that does not happen any more it says nothing about a file that is empty.
 func (f *InFile) erase(file *os.File) error {
-	held, err := holdAlone(file)
-	switch {
-	case err != nil || held == nil && time.Since(f.quiet) < patience:
+	release, who, err := holdAlone(file)
+	if err != nil {
 		return err
-	case held != nil:
-		defer held()
+	}
+	defer release()
+	wait := map[company]time.Duration{crowded: patience, unseen: f.opt.Settle}[who]
+	if time.Since(f.quiet) < wait {
+		return nil
 	}
 	info, err := file.Stat()
 	if err != nil || info.Size() != f.pos.offset {

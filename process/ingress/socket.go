@@ -123,6 +123,9 @@ func (s *Socket) Serve(ctx context.Context) error {
 	s.addr = ln.Addr()
 	close(s.ready)
 	s.opt.Log.Info("socket open", "addr", ln.name)
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		s.opt.Log.Warn("everybody who reaches this address can send messages as this node", "addr", ln.name)
+	}
 	err = s.serve(ctx, ln)
 	return errors.Join(err, ln.remove())
 }

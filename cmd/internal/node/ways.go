@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 
 	"steward/internal/logattr"
@@ -58,7 +59,11 @@ func (n *Node) ways() (*process.Supervisor, error) {
 		opts := n.fileOptions(n.cfg.InFile)
 		errs = append(errs, add("in file", process.Permanent, func() (process.Service, error) { return ingress.NewInFile(opts) }))
 	}
-	opts := n.fileOptions(cmp.Or(n.cfg.StartupFolder, filepath.Join(n.cfg.ConfigFolder, "startup")))
+	startup := cmp.Or(n.cfg.StartupFolder, filepath.Join(n.cfg.ConfigFolder, "startup"))
+	if n.cfg.ReadFolder != "" && filepath.Clean(n.cfg.ReadFolder) == filepath.Clean(startup) {
+		return nil, fmt.Errorf("readFolder and startupFolder are both %s: what is there would be put away and not be run at the next start", startup)
+	}
+	opts := n.fileOptions(startup)
 	opts.Resolve = func(drafts []wire.Draft) ([]message.Message, error) {
 		def := n.defaults()
 		def.OnlySelf, def.Start = true, n.start
