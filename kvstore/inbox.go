@@ -290,7 +290,7 @@ func (s *Store) Finish(id Stream, mark uint64, finished []Finished) error {
 			replies, arrivals = append(replies, *f.Reply), append(arrivals, f.Arrival)
 		}
 	}
-	puts, _, err := s.encode(replies)
+	puts, _, err := s.encode(replies, false)
 	if err != nil {
 		return err
 	}

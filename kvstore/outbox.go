@@ -16,17 +16,23 @@ import (
 // are on disk. It sets ID, From and Accepted of each. The error wraps [ErrFull] when there
 // is no room for all of them, and [message.ErrInvalid] when one can never be delivered.
 func (s *Store) Accept(msgs []message.Message) ([]message.ID, error) {
-	return s.accept(msgs, false)
+	return s.accept(msgs, false, false)
+}
+
+// AcceptStamped is Accept for messages to which [Store.Stamp] has given their ids. Who notes
+// an id before can see after a crash, with [Store.Sent], whether the messages were accepted.
+func (s *Store) AcceptStamped(msgs []message.Message) ([]message.ID, error) {
+	return s.accept(msgs, false, true)
 }
 
 // AcceptOwn is Accept for what the node itself has to say: replies and errors. It may use
 // the part of the ring buffer that is kept free for them.
 func (s *Store) AcceptOwn(msgs []message.Message) ([]message.ID, error) {
-	return s.accept(msgs, true)
+	return s.accept(msgs, true, false)
 }
 
-func (s *Store) accept(msgs []message.Message, own bool) ([]message.ID, error) {
-	puts, ids, err := s.encode(msgs)
+func (s *Store) accept(msgs []message.Message, own, stamped bool) ([]message.ID, error) {
+	puts, ids, err := s.encode(msgs, stamped)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +51,7 @@ type put struct {
 }
 
 // encode gives messages their ids and makes them bytes, outside of the writer.
-func (s *Store) encode(msgs []message.Message) ([]put, []message.ID, error) {
+func (s *Store) encode(msgs []message.Message, stamped bool) ([]put, []message.ID, error) {
 	puts := make([]put, len(msgs))
 	ids := make([]message.ID, len(msgs))
 	var known Stream
@@ -57,13 +63,17 @@ func (s *Store) encode(msgs []message.Message) ([]put, []message.ID, error) {
 			}
 			known = Stream{m.To, m.Method}
 		}
-		s.Stamp(m)
+		if !stamped {
+			s.Stamp(m)
+		} else if m.ID.IsZero() {
+			return nil, nil, fmt.Errorf("%w message: it has no id", message.ErrInvalid)
+		}
 		raw, err := wire.EncodeMessage(m)
 		if err != nil {
 			return nil, nil, err
 		}
 		ids[i] = m.ID
-		puts[i] = put{Stream{m.To, m.Method}, m.ID, m.WantsReply(), encodeOut(m, raw)}
+		puts[i] = put{Stream{m.To, m.Method}, m.ID, m.AwaitsReply(), encodeOut(m, raw)}
 	}
 	return puts, ids, nil
 }

@@ -98,7 +98,7 @@ const flagReply = 1
 func encodeOut(m *message.Message, raw []byte) []byte {
 	b := make([]byte, 2, outHead+len(raw))
 	b[0] = recordVersion
-	if m.WantsReply() {
+	if m.AwaitsReply() {
 		b[1] = flagReply
 	}
 	b = append(b, m.ID[:]...)

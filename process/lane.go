@@ -112,6 +112,13 @@ func (l *lane) serve(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read lane: %w", err)
 			}
+			found := len(waiting)
+			if waiting, err = l.prepare(ctx, waiting); err != nil {
+				return err
+			}
+			if found > 0 && len(waiting) == 0 {
+				continue
+			}
 			if len(waiting) > 0 {
 				if l.s.opts.Spec.Ordered {
 					err = l.inOrder(ctx, waiting)
@@ -476,7 +483,7 @@ func (l *lane) finish(ctx context.Context, mark uint64, finished []kvstore.Finis
 	for i := range finished {
 		f := &finished[i]
 		m := f.Message
-		l.s.step(m, StepEnded, endText(&f.Result))
+		l.s.stepEnded(m, &f.Result)
 		if m.IsReply() && m.Result != nil {
 			l.s.opts.Progress.step(Step{ID: m.InReplyTo, What: StepAnswered, Peer: m.From, Method: m.Method, Text: endText(m.Result)})
 		}

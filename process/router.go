@@ -21,6 +21,7 @@ import (
 type Outbox interface {
 	Accept([]message.Message) ([]message.ID, error)
 	AcceptOwn([]message.Message) ([]message.ID, error)
+	AcceptStamped([]message.Message) ([]message.ID, error)
 	Stamp(*message.Message)
 	Note(m *message.Message, code message.Code, why string) error
 	Streams() ([]kvstore.StreamInfo, error)
@@ -169,6 +170,11 @@ func (r *Router) Serve(ctx context.Context) error {
 // want no ACK are sent at once and not kept.
 func (r *Router) Accept(_ context.Context, msgs []message.Message) ([]message.ID, error) {
 	return r.accept(msgs, r.opts.Store.Accept)
+}
+
+// AcceptStamped is Accept for messages that have their ids from the store's Stamp.
+func (r *Router) AcceptStamped(_ context.Context, msgs []message.Message) ([]message.ID, error) {
+	return r.accept(msgs, r.opts.Store.AcceptStamped)
 }
 
 // AcceptOwn is Accept for replies and errors of the node itself, for which a part of the

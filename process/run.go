@@ -180,6 +180,10 @@ func (s *Subscriber) step(m *message.Message, what StepKind, text string) {
 	s.opts.Progress.step(Step{ID: m.ID, What: what, Peer: m.From, Method: m.Method, Text: text})
 }
 
+func (s *Subscriber) stepEnded(m *message.Message, r *message.Result) {
+	s.opts.Progress.step(Step{ID: m.ID, What: StepEnded, Peer: m.From, Method: m.Method, Text: endText(r), Result: r})
+}
+
 func endText(r *message.Result) string {
 	if r.Text == "" {
 		return string(r.Code)

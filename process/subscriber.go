@@ -46,6 +46,8 @@ type SubscriberOptions struct {
 	Report   errorkernel.Reporter
 	Progress *Progress
 	Log      *slog.Logger
+	// Start names this start of the node; see message.HeaderStart. It may be empty.
+	Start string
 	// MaxParallel bounds the runs of a method without order (default 64).
 	MaxParallel int
 	// Idle is how long a lane without work stays (default 1 minute).
@@ -259,6 +261,7 @@ func (s *Subscriber) check(d Delivery) (received, bool) {
 			it.Refuse, it.Text = message.CodeDenied, fmt.Sprintf("%s may not use %s on %s", f.From, s.opts.Spec.Name, s.opts.Env.Self)
 		default:
 			m.From, m.To, m.Method = f.From, s.opts.Env.Self, f.Method
+			s.rename(m)
 			it.ID = m.ID
 			it.Accepted = now.Add(-max(0, time.UnixMilli(f.Sent).Sub(m.Accepted)))
 			m.Accepted = it.Accepted

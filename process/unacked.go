@@ -71,6 +71,6 @@ func (s *Subscriber) runUnacked(ctx context.Context, m *message.Message) *messag
 		return nil
 	}
 	s.reportEnd(&f)
-	s.step(m, StepEnded, endText(&f.Result))
+	s.stepEnded(m, &f.Result)
 	return f.Reply
 }
