@@ -276,6 +276,13 @@ func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kv
 		if !again {
 			return f, nil
 		}
+		if r := f.Reply; r != nil && r.Part > 0 && len(r.Body) > 0 {
+			// Its beginning is on the way already, so the rest of it is not left out.
+			r.Result = nil
+			if err := l.s.reply(ctx, r); err != nil {
+				return f, err
+			}
+		}
 		if err := pause(ctx, w.Message.RetryWait); err != nil {
 			return f, err
 		}
