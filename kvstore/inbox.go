@@ -191,6 +191,7 @@ type markRecord struct {
 	Attempt int    `cbor:"2,keyasint"`
 	Started int64  `cbor:"3,keyasint"` // milliseconds since 1970
 	Undo    []byte `cbor:"4,keyasint,omitempty"`
+	Parts   uint32 `cbor:"5,keyasint,omitempty"`
 }
 
 // Mark says that a run of messages was begun.
@@ -198,7 +199,12 @@ type Mark struct {
 	Last    uint64 // the arrival number of the last message of the run
 	Attempt int
 	Started time.Time
-	Undo    []byte // what the method needs to take the run back
+	Undo    []byte // what the method needs to take the run back, or to go on with it
+	Parts   uint32 // of the reply, so far
+}
+
+func (m *Mark) record() *markRecord {
+	return &markRecord{Last: m.Last, Attempt: m.Attempt, Started: m.Started.UnixMilli(), Undo: m.Undo, Parts: m.Parts}
 }
 
 func (t *tx) begin(key []byte, arrival uint64, m *markRecord) error {
@@ -213,7 +219,7 @@ func (t *tx) begin(key []byte, arrival uint64, m *markRecord) error {
 // it starts. It returns once the mark is on disk.
 func (s *Store) Begin(id Stream, first uint64, mark Mark) error {
 	return s.do(func(t *tx) error {
-		return t.begin(id.key(), first, &markRecord{Last: mark.Last, Attempt: mark.Attempt, Started: mark.Started.UnixMilli(), Undo: mark.Undo})
+		return t.begin(id.key(), first, mark.record())
 	})
 }
 
@@ -261,7 +267,7 @@ func (s *Store) ReadLane(id Stream, after uint64, n, size int) ([]Waiting, error
 				if err := unmarshal(v, &r); err != nil {
 					return err
 				}
-				w.Mark = &Mark{Last: r.Last, Attempt: r.Attempt, Started: time.UnixMilli(r.Started), Undo: r.Undo}
+				w.Mark = &Mark{Last: r.Last, Attempt: r.Attempt, Started: time.UnixMilli(r.Started), Undo: r.Undo, Parts: r.Parts}
 			}
 			waiting = append(waiting, w)
 		}

@@ -1,6 +1,7 @@
 package kvstore_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -260,4 +261,30 @@ func TestFinishPutsRepliesOnTheRingOnce(t *testing.T) {
 	if l, err = s.Received(w[1].Message.ID); err != nil || l.State != message.StateFailed || l.Code != message.CodeTimeout || l.Text != "too long" {
 		t.Errorf("%+v, %v", l, err)
 	}
+}
+
+func TestPartAndNoteAreOnDiskTogetherOrNotAtAll(t *testing.T) {
+	s := store(t, func(o *kvstore.Options) { o.MaxMessages = 2 })
+	take(t, s, arrival("ship1", 7, 1, 1, 2, items(t, 1, 2)...))
+	w := lane(t, s, "ship1")[0]
+	id := stream("ship1")
+	var parts uint32
+	for i := range 3 {
+		mark := kvstore.Mark{Last: w.Arrival, Attempt: 1, Started: time.UnixMilli(1_700_000_000_000), Undo: []byte{byte(i)}, Parts: uint32(i + 1)}
+		_, err := s.AcceptNoting(msg("ship1", "part"), id, w.Arrival, mark)
+		if full := i == 2; full != errors.Is(err, kvstore.ErrFull) || !full && err != nil {
+			t.Fatalf("part %d: %v", i, err)
+		}
+		if err == nil {
+			parts++
+		}
+		got := lane(t, s, "ship1")[0].Mark
+		if got == nil || got.Parts != parts || got.Undo[0] != byte(parts-1) || !got.Started.Equal(mark.Started) {
+			t.Errorf("after part %d the mark is %+v", i, got)
+		}
+		if n := len(read(t, s, id)); n != int(parts) {
+			t.Errorf("after part %d there are %d", i, n)
+		}
+	}
+	finish(t, s, "ship1", w)
 }

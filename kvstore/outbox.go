@@ -31,6 +31,25 @@ func (s *Store) AcceptOwn(msgs []message.Message) ([]message.ID, error) {
 	return s.accept(msgs, true, false)
 }
 
+// AcceptNoting is Accept for a part of a reply, and [Store.Begin] for the run that makes it,
+// in one commit.
+func (s *Store) AcceptNoting(part message.Message, lane Stream, arrival uint64, mark Mark) ([]message.ID, error) {
+	puts, ids, err := s.encode([]message.Message{part}, false)
+	if err != nil {
+		return nil, err
+	}
+	err = s.do(func(t *tx) error {
+		if err := t.accept(puts, false); err != nil {
+			return err // before anything has changed
+		}
+		return t.begin(lane.key(), arrival, mark.record())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
 func (s *Store) accept(msgs []message.Message, own, stamped bool) ([]message.ID, error) {
 	puts, ids, err := s.encode(msgs, stamped)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -43,6 +42,8 @@ type command struct {
 	// whole says that a reply in several parts is put together before the command is run
 	// with it, which takes parts in order.
 	whole bool
+	// within, when not 0, sends the output on while it comes, after that time at the latest.
+	within time.Duration
 }
 
 func (r command) run(ctx context.Context, c *process.Call) (process.Outcome, error) {
@@ -87,9 +88,9 @@ func (r command) exec(parent context.Context, c *process.Call, args []string, in
 		"STEWARD_ATTEMPT="+strconv.Itoa(c.Attempt),
 	)
 	ownGroup(cmd)
-	out, writer := io.Pipe()
-	stderr := newHead()
-	cmd.Stdout, cmd.Stderr = handOver{writer}, stderr
+	out, stderr := newOutput(), newHead()
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = handOver{out}, stderr
 	if c.Message.IsReply() {
 		cmd.Stdin = in.reader()
 	}
@@ -111,11 +112,11 @@ func (r command) exec(parent context.Context, c *process.Call, args []string, in
 	// another one that got the same number.
 	emitting, release := outlast(parent, r.grace+2*commandDrain)
 	defer release()
-	body, readErr := inParts(emitting, out, c.Emit)
+	body, readErr := (&sender{emit: c.Emit, within: r.within}).run(emitting, out)
 	var emitErr *emitError
 	if errors.As(readErr, &emitErr) {
 		cancel()
-		_ = out.CloseWithError(readErr)
+		_ = out.Close() // never fails
 	}
 	<-stderr.ended
 	waitErr := cmd.Wait()

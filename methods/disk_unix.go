@@ -24,3 +24,6 @@ func inode(fi fs.FileInfo) uint64 {
 
 // diskFull reports what this system calls a full disk beside ENOSPC: nothing.
 func diskFull(error) bool { return false }
+
+// openShared opens a file for reading that others write, rename and remove.
+func openShared(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDONLY|noWait, 0) }

@@ -12,11 +12,12 @@
 //
 // The list of specs is complete before main starts and is not changed after; [Builtin] makes
 // a new registry of it each time. Registries and handlers may be used by many goroutines at
-// once. Handlers start no goroutine of their own (package os/exec starts some around a
-// command, which have ended when the call returns) and keep nothing between calls but files
-// in the data folder.
+// once. Handlers start no goroutine of their own (packages os/exec and net/http start some, which
+// have ended, or been told to, when the call returns) and keep nothing between calls but files
+// in the data folder and the notes of a method that is Resume.
 //
-// All files are reached through the [os.Root] of the data folder: a path that leads out of
-// it, through "..", an absolute name or a symbolic link, is refused by the operating system's
-// own means and not by looking at names.
+// Except for a tail, which reads any file of its node, all files are reached through the
+// [os.Root] of the data folder: a path that leads out of it, through "..", an absolute name
+// or a symbolic link, is refused by the operating system's own means and not by looking at
+// names.
 package methods

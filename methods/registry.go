@@ -69,9 +69,10 @@ func check(s process.Spec) error {
 	lacks(s.Kind < message.CommandACK || s.Kind > message.EventNACK, "no kind")
 	lacks(s.Access != process.AccessCentral && s.Access != process.AccessAll, "no access")
 	lacks(s.Reply == "", "no reply method; a method without a reply has REQNone")
+	lacks(s.Parallel < 0 || s.Parallel > 0 && s.Ordered, "an ordered method runs one at a time")
 	lacks(s.MinArgs < 0 || s.MinArgs > 0 && s.Args == "", "arguments are wanted but not described")
 	switch s.Crash {
-	case process.Repeat, process.Once:
+	case process.Repeat, process.Once, process.Resume:
 		lacks(s.Run == nil, "no Run")
 		lacks(part, "RunAll, Mark and Undo are for methods that are Exact")
 	case process.Exact:

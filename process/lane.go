@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"steward/kvstore"
@@ -101,7 +102,7 @@ func (l *lane) live(arrival uint64) bool {
 
 // serve runs what is in the lane until nothing comes for long, or ctx ends.
 func (l *lane) serve(ctx context.Context) error {
-	var runs sync.WaitGroup
+	var runs runs
 	defer runs.Wait()
 	idle := time.NewTimer(l.s.opts.Idle)
 	defer idle.Stop()
@@ -109,6 +110,13 @@ func (l *lane) serve(ctx context.Context) error {
 	for {
 		if l.enter() {
 			waiting, err := l.s.opts.Store.ReadLane(l.id, after, laneMessages, laneBytes)
+			if err != nil && runs.count() > 0 {
+				// This process cannot end before they have, which may be never.
+				if err := l.tryLater(ctx, fmt.Errorf("read lane: %w", err)); err != nil {
+					return nil
+				}
+				continue
+			}
 			if err != nil {
 				return fmt.Errorf("read lane: %w", err)
 			}
@@ -142,8 +150,7 @@ func (l *lane) serve(ctx context.Context) error {
 			return nil
 		case <-l.wake:
 		case <-idle.C:
-			runs.Wait()
-			if l.s.retire(l) {
+			if runs.count() == 0 && l.s.retire(l) {
 				return nil
 			}
 		}
@@ -165,8 +172,27 @@ func (l *lane) inOrder(ctx context.Context, waiting []kvstore.Waiting) error {
 			}
 		}
 		return nil
+	case Resume:
+		for _, w := range waiting {
+			f, err := l.resume(ctx, w)
+			if err != nil {
+				return err
+			}
+			if err := l.finish(ctx, w.Arrival, []kvstore.Finished{f}); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	return l.repeat(ctx, waiting)
+}
+
+// resume runs a method that goes on where it was cut off.
+func (l *lane) resume(ctx context.Context, w kvstore.Waiting) (kvstore.Finished, error) {
+	if w.Mark == nil {
+		w.Mark = &kvstore.Mark{Last: w.Arrival, Attempt: 1, Started: time.Now()}
+	}
+	return l.attempts(ctx, w, w.Mark.Attempt)
 }
 
 // repeat runs a method that may be run again after a crash.
@@ -285,6 +311,13 @@ func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kv
 		again := attempt <= w.Message.MethodRetries && (f.Result.Code == message.CodeFailed || f.Result.Code == message.CodeTimeout)
 		if !again {
 			return f, nil
+		}
+		if r := f.Reply; r != nil && r.Part > 0 && len(r.Body) > 0 {
+			// Its beginning is on the way already, so the rest of it is not left out.
+			r.Result = nil
+			if err := l.s.reply(ctx, r); err != nil {
+				return f, err
+			}
 		}
 		if err := pause(ctx, w.Message.RetryWait); err != nil {
 			return f, err
@@ -424,22 +457,41 @@ func (l *lane) tryLater(ctx context.Context, why error) error {
 // laterWait is how long a lane waits when its method says that it cannot work now.
 const laterWait = time.Second
 
+// runs are those under way of a method without order.
+type runs struct {
+	sync.WaitGroup
+	n atomic.Int64
+}
+
+func (r *runs) start(run func()) {
+	r.n.Add(1)
+	r.Go(func() {
+		defer r.n.Add(-1)
+		run()
+	})
+}
+
+func (r *runs) count() int64 { return r.n.Load() }
+
 // atOnce runs messages of a method without order, each in its own goroutine, as many at a
 // time as the subscriber has slots.
-func (l *lane) atOnce(ctx context.Context, runs *sync.WaitGroup, waiting []kvstore.Waiting) error {
+func (l *lane) atOnce(ctx context.Context, runs *runs, waiting []kvstore.Waiting) error {
 	for _, w := range waiting {
 		select {
 		case <-ctx.Done():
 			return nil
 		case l.s.slots <- struct{}{}:
 		}
-		runs.Go(func() {
+		runs.start(func() {
 			defer func() { <-l.s.slots }()
 			var f kvstore.Finished
 			var err error
-			if l.s.opts.Spec.Crash == Once {
+			switch l.s.opts.Spec.Crash {
+			case Once:
 				f, err = l.once(ctx, w)
-			} else {
+			case Resume:
+				f, err = l.resume(ctx, w)
+			default:
 				f, err = l.attempts(ctx, w, 1)
 			}
 			if err == nil {

@@ -23,6 +23,9 @@ const (
 	// Exact: a half-done run can be taken back, and is, before it is run again. Such a
 	// method has RunAll, Mark and Undo in place of Run.
 	Exact
+	// Resume: a run notes how far it has come, with Call.EmitNoting. After a crash or a stop
+	// it goes on from there, within the time that it has left.
+	Resume
 )
 
 // Access says who may use a method when the configuration does not say.
@@ -44,12 +47,16 @@ type Spec struct {
 	Access  Access
 	// Ordered methods run one at a time per sender; others many at a time.
 	Ordered bool
-	Crash   Crash
+	// Parallel, when not 0, is how many runs of a method without order there may be at a
+	// time, in place of what the node is configured for. It is for runs that take long and
+	// cost little.
+	Parallel int
+	Crash    Crash
 	// Reply is the reply method when the message names none; REQNone for a method that
 	// makes no reply.
 	Reply message.Method
 
-	// Run carries out one call (Crash is Repeat or Once).
+	// Run carries out one call (Crash is not Exact).
 	Run func(ctx context.Context, c *Call) (Outcome, error)
 
 	// RunAll carries out calls in order and returns one error each, in the same order
@@ -78,8 +85,15 @@ type Call struct {
 	Attempt int // counts from 1
 	Log     *slog.Logger
 	// Emit makes body the next part of the reply, before the method has ended. It returns
-	// when the part is on disk. It is nil in a RunAll.
+	// when the part is on disk, and waits while there is no room for it; a context of a
+	// handler's own may outlast the run's, the end of the node ends it all the same. It is nil
+	// in a RunAll.
 	Emit func(ctx context.Context, body []byte) error
+	// EmitNoting is Emit, and notes in the same commit how far the run has come. An empty
+	// body makes no part, only the note. It is nil unless Crash is Resume.
+	EmitNoting func(ctx context.Context, body, note []byte) error
+	// Noted is what was noted last before the run was cut off; nil when nothing was.
+	Noted []byte
 }
 
 // Outcome is what a run produced besides its error.

@@ -23,6 +23,7 @@ type Outbox interface {
 	AcceptOwn([]message.Message) ([]message.ID, error)
 	AcceptStamped([]message.Message) ([]message.ID, error)
 	Stamp(*message.Message)
+	AcceptNoting(part message.Message, lane kvstore.Stream, arrival uint64, mark kvstore.Mark) ([]message.ID, error)
 	Note(m *message.Message, code message.Code, why string) error
 	Streams() ([]kvstore.StreamInfo, error)
 	Read(id kvstore.Stream, from uint64, n, size int) (kvstore.StreamInfo, []kvstore.Queued, error)
@@ -181,6 +182,15 @@ func (r *Router) AcceptStamped(_ context.Context, msgs []message.Message) ([]mes
 // ring buffer is kept free.
 func (r *Router) AcceptOwn(_ context.Context, msgs []message.Message) ([]message.ID, error) {
 	return r.accept(msgs, r.opts.Store.AcceptOwn)
+}
+
+// AcceptNoting is Accept for one message that wants an ACK, and notes in the same commit how
+// far the run has come that made it.
+func (r *Router) AcceptNoting(_ context.Context, part message.Message, lane kvstore.Stream, arrival uint64, mark kvstore.Mark) error {
+	_, err := r.accept([]message.Message{part}, func(msgs []message.Message) ([]message.ID, error) {
+		return r.opts.Store.AcceptNoting(msgs[0], lane, arrival, mark)
+	})
+	return err
 }
 
 func (r *Router) accept(msgs []message.Message, store func([]message.Message) ([]message.ID, error)) ([]message.ID, error) {

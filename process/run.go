@@ -18,29 +18,38 @@ import (
 // The error is the method's own.
 func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
 	m := w.Message
-	if m.TTL > 0 && time.Since(w.Accepted) > m.TTL {
+	resumed := s.opts.Spec.Crash == Resume && w.Mark != nil && w.Mark.Undo != nil
+	if m.TTL > 0 && time.Since(w.Accepted) > m.TTL && !resumed {
 		return s.ended(w, attempt, time.Now(), Outcome{Exit: -1}, 0, errExpired), nil
 	}
 	c := s.call(m, attempt)
 	var part uint32
+	stop := ctx
 	c.Emit = func(ctx context.Context, body []byte) error {
 		if !m.WantsReply() {
 			return nil
 		}
+		emitting, cancel := until(ctx, stop)
+		defer cancel()
 		for piece := range slices.Chunk(body, MaxPart) {
-			if err := s.reply(ctx, s.replyTo(m, piece, nil, part)); err != nil {
+			// Parts stay out of the room that is kept free for the ends of runs, and for errors.
+			r := []message.Message{*s.replyTo(m, piece, nil, part)}
+			part++
+			if err := s.insist(emitting, m.ID, func() error { _, err := s.opts.Send.Accept(emitting, r); return err }); err != nil {
 				return err
 			}
-			part++
 		}
 		return nil
 	}
-	s.step(m, StepStarted, "")
 	started := time.Now()
+	if s.opts.Spec.Crash == Resume {
+		started = s.resume(ctx, c, w, &part)
+	}
+	s.step(m, StepStarted, "")
 	runCtx := ctx
 	if m.MethodTimeout > 0 {
 		var cancel context.CancelFunc
-		runCtx, cancel = context.WithTimeout(ctx, m.MethodTimeout)
+		runCtx, cancel = context.WithDeadline(ctx, started.Add(m.MethodTimeout))
 		defer cancel()
 	}
 	var out Outcome

@@ -20,6 +20,7 @@ const (
 	repeat   message.Method = "REQRepeat"  // ordered, may be run again
 	once     message.Method = "REQOnce"    // ordered, never run again unasked
 	exact    message.Method = "REQExact"   // ordered, appends to a file
+	resumes  message.Method = "REQnResume" // without order, goes on where it was cut off
 	manyOnce message.Method = "REQnOnce"   // without order
 	answer   message.Method = "REQAnswer"  // takes replies: as exact
 	none     message.Method = "REQNone"    // takes replies that nobody asked for
@@ -57,7 +58,8 @@ type entry struct {
 }
 
 // do makes a message with a number. what is "sleep=1s", "fail", "failures=2" (so many runs fail),
-// "panic", "hang", "later=2" (so many runs put it off), "parts=3", "body=text".
+// "panic", "hang", "later=2" (so many runs put it off), "parts=3", "body=text", "steps=3" (a part and a
+// note every second).
 func do(to *simNode, method message.Method, n int, what ...string) message.Message {
 	return message.Message{To: to.name, Method: method, Data: append([]string{strconv.Itoa(n)}, what...), ReplyMethod: none,
 		ACKTimeout: 5 * time.Second, MethodTimeout: time.Minute, ReplyACKTimeout: 5 * time.Second, ReplyMethodTimeout: time.Minute}
@@ -91,7 +93,7 @@ func (l *life) methods() []process.Spec {
 		return process.Spec{Name: name, Kind: kind, Ordered: true, Crash: process.Exact, RunAll: l.runAll, Mark: l.mark, Undo: l.undo}
 	}
 	return []process.Spec{simple(repeat, true, process.Repeat), simple(once, true, process.Once), simple(manyOnce, false, process.Once),
-		simple(none, false, process.Repeat), appends(exact), appends(answer)}
+		simple(resumes, false, process.Resume), simple(none, false, process.Repeat), appends(exact), appends(answer)}
 }
 
 // began records a run; it is false when the node is dead, and then nothing happened.
@@ -168,6 +170,16 @@ func (l *life) act(ctx context.Context, c *process.Call, verb, arg string) error
 	case "failures":
 		if c.Attempt <= count {
 			return errors.New("it was told to fail")
+		}
+	case "steps":
+		from, _ := strconv.Atoi(string(c.Noted))
+		for i := from; i < count; i++ {
+			if err := l.act(ctx, c, "sleep", "1s"); err != nil {
+				return err
+			}
+			if err := c.EmitNoting(ctx, fmt.Append(nil, "step ", i), fmt.Append(nil, i+1)); err != nil {
+				return err
+			}
 		}
 	case "panic":
 		panic("it was told to panic")

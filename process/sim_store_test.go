@@ -135,6 +135,11 @@ func (g *gate) AcceptOwn(m []message.Message) (ids []message.ID, err error) {
 	return ids, err
 }
 
+func (g *gate) AcceptNoting(m message.Message, lane kvstore.Stream, arrival uint64, mark kvstore.Mark) (ids []message.ID, err error) {
+	err = g.write("AcceptNoting", func() (err error) { ids, err = g.store.AcceptNoting(m, lane, arrival, mark); return err })
+	return ids, err
+}
+
 func (g *gate) Note(m *message.Message, code message.Code, why string) error {
 	return g.write("Note", func() error { return g.store.Note(m, code, why) })
 }

@@ -234,6 +234,7 @@ type simNode struct {
 	// What the next start uses.
 	offline      bool // without a link
 	laneMessages int64
+	ringMessages int64
 	window       int
 	idle         time.Duration
 	parallel     int
@@ -290,8 +291,12 @@ func (n *simNode) start() {
 	}
 	n.w.lives++
 	l := &life{n: n, number: n.w.lives, over: make(chan error, 1), killed: make(chan struct{})}
+	ring := n.ringMessages
+	if ring == 0 {
+		ring = 10_000
+	}
 	var err error
-	l.kv, err = kvstore.Open(kvstore.Options{Path: n.path, Self: n.name, MaxMessages: 10_000, MaxBytes: 64 << 20, LaneMessages: n.laneMessages})
+	l.kv, err = kvstore.Open(kvstore.Options{Path: n.path, Self: n.name, MaxMessages: ring, MaxBytes: 64 << 20, LaneMessages: n.laneMessages})
 	n.must(err)
 	var inner store = l.kv
 	if n.plant != nil {

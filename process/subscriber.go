@@ -27,7 +27,9 @@ type Inbox interface {
 
 // Acceptor takes over messages that the node itself has to send. *Router is one.
 type Acceptor interface {
+	Accept(context.Context, []message.Message) ([]message.ID, error)
 	AcceptOwn(context.Context, []message.Message) ([]message.ID, error)
+	AcceptNoting(ctx context.Context, part message.Message, lane kvstore.Stream, arrival uint64, mark kvstore.Mark) error
 	Wake(kvstore.Stream)
 }
 
@@ -88,6 +90,9 @@ func NewSubscriber(opts SubscriberOptions) (*Subscriber, error) {
 		return nil, errors.New("subscriber: an option is missing")
 	case opts.Spec.Name == "":
 		return nil, errors.New("subscriber: no method")
+	}
+	if opts.Spec.Parallel > 0 {
+		opts.MaxParallel = opts.Spec.Parallel
 	}
 	orDefault(&opts.MaxParallel, 64)
 	orDefault(&opts.Idle, time.Minute)
@@ -300,7 +305,7 @@ func (s *Subscriber) belongs(f *wire.Frame, d Delivery) error {
 // reserve marks the beginning of a run in the commit that accepts its messages, if the lane
 // has nothing else to do: that saves a commit on the way of a single command.
 func (s *Subscriber) reserve(r *received, msgs []*message.Message) {
-	if len(msgs) == 0 || s.opts.Spec.Crash == Repeat || !s.opts.Spec.Ordered {
+	if len(msgs) == 0 || s.opts.Spec.Crash == Repeat || s.opts.Spec.Crash == Resume || !s.opts.Spec.Ordered {
 		return
 	}
 	s.mu.Lock()

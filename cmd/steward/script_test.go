@@ -280,6 +280,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			ts.Defer(func() { _ = conn.Close() })
 		}
 	},
+	// web: a web server, and a proxy; its address is in WEB.
+	"web": web,
 	// line FILE FORMAT FROM TO: appends a line for each number, with N in the format replaced.
 	"line": func(ts *testscript.TestScript, neg bool, args []string) {
 		need(ts, !neg && len(args) == 4, "line FILE FORMAT FROM TO")

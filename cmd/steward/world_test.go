@@ -81,7 +81,7 @@ func (w *world) start(ts *testscript.TestScript, name, dir, program string, args
 	p := &proc{w: w, name: name, cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Dir = dir
 	p.cmd.Env = []string{"PWD=" + dir}
-	known := []string{"PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR", "CONFIGFOLDER", "CONFIG_FOLDER", "STEWARD_BROKER_ADDRESS", "STEWARD_NODE_NAME"}
+	known := []string{"PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR", "CONFIGFOLDER", "CONFIG_FOLDER", "STEWARD_BROKER_ADDRESS", "STEWARD_NODE_NAME", "HTTP_PROXY"}
 	for _, v := range nodeEnv {
 		name, _, _ := strings.Cut(v, "=")
 		known = append(known, name)
