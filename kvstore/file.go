@@ -202,6 +202,7 @@ func (s *Store) read(fn func(tx *bbolt.Tx) error) (txid uint64, err error) {
 	}
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		txid = uint64(tx.ID())
+		s.trimResident(tx.DB(), tx.Size()) // it is not mapped anew while it is read
 		return fn(tx)
 	})
 	return txid, err

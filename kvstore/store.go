@@ -85,6 +85,8 @@ type Store struct {
 	flying   uint64     // the commit that is being written, 0 for none
 	undone   uint64     // counts the commits that were taken back
 
+	lettingGo atomic.Int64 // when what of the file is mapped was let go of last, in nanoseconds since 1970
+
 	epoch uint64        // of the outgoing streams, see StreamInfo
 	run   uint64        // random, in the ids of this run
 	count atomic.Uint32 // counts up in the ids of this run

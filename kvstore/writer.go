@@ -162,10 +162,11 @@ func (s *Store) transact(fn func(t *tx) error) error {
 	if err != nil {
 		return errors.Join(err, btx.Rollback())
 	}
-	txid := uint64(btx.ID())
+	txid, size := uint64(btx.ID()), btx.Size()
 	s.takeOff(txid)
 	if err = guard(func() error { return s.commitTx(btx) }); err == nil {
 		s.land(false)
+		s.trimResident(s.db, size) // nobody but this goroutine maps the file anew
 		return nil
 	}
 	_ = btx.Rollback() // it is still open after a panic only
