@@ -63,14 +63,17 @@ func (j *journal) want(t *testing.T, want ...string) {
 	}
 }
 
-// child notes its start and its stop, and waits for its end in between.
+// child notes its start and its stop, and waits for its end in between. The start is noted
+// when the child is made: that is what has an order.
 func (j *journal) child(name string) process.Child {
-	return j.serving(name, func(ctx context.Context) error {
+	return process.Child{Name: name, Make: func() process.Service {
 		j.add("start %s", name)
-		<-ctx.Done()
-		j.add("stop %s", name)
-		return ctx.Err()
-	})
+		return process.ServiceFunc(func(ctx context.Context) error {
+			<-ctx.Done()
+			j.add("stop %s", name)
+			return ctx.Err()
+		})
+	}}
 }
 
 func (j *journal) serving(name string, f func(ctx context.Context) error) process.Child {
