@@ -66,7 +66,7 @@ func options(methods []Method) ([]option, error) {
 		seconds("socketIdleTimeout", 2, 0, "silence after an answer until steward.sock closes a connection; 0 = never", func(c *Config) *time.Duration { return &c.SocketIdleTimeout }),
 	)
 	group("Watching",
-		text("promHostAndPort", ":2112", "host:port of metrics, health and readiness; empty = off", func(c *Config) *string { return &c.PromHostAndPort }, listenAddress),
+		text("promHostAndPort", ":2112", "host:port of /metrics, /healthz and /readyz; empty = off", func(c *Config) *string { return &c.PromHostAndPort }, listenAddress),
 		text("profilingPort", "", "port of pprof on loopback; empty = off", func(c *Config) *string { return &c.ProfilingPort }, portOrNothing),
 		text("logLevel", "info", "what is logged: debug, info, warn or error", func(c *Config) *string { return &c.LogLevel }, oneOf("debug", "info", "warn", "error")),
 		text("logFormat", "text", "how it is logged: text or json", func(c *Config) *string { return &c.LogFormat }, oneOf("text", "json")),

@@ -32,6 +32,9 @@ type fileCalls struct {
 	name   string
 	calls  []int
 	chunks [][]byte
+	// worthless: all are replies to runs that failed and printed nothing. No file is made for
+	// them, which would look like success without output.
+	worthless bool
 }
 
 // group sorts calls by file, in the order of each file's first call. errs has the error of
@@ -47,12 +50,15 @@ func (a appender) group(calls []*process.Call) (groups []*fileCalls, errs []erro
 		}
 		g := byName[name]
 		if g == nil {
-			g = &fileCalls{root: c.Files, name: name}
+			g = &fileCalls{root: c.Files, name: name, worthless: true}
 			byName[name] = g
 			groups = append(groups, g)
 		}
+		chunk := a.content(c.Message)
 		g.calls = append(g.calls, i)
-		g.chunks = append(g.chunks, a.content(c.Message))
+		g.chunks = append(g.chunks, chunk)
+		r := c.Message.Result
+		g.worthless = g.worthless && len(chunk) == 0 && r != nil && !r.OK()
 	}
 	return groups, errs
 }
@@ -77,6 +83,8 @@ func (a appender) append(ctx context.Context, g *fileCalls) error {
 		return toSocket(ctx, g.root, g.name, g.chunks)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
+	case err != nil && g.worthless:
+		return nil
 	}
 	if err := a.disk.parents(g.root, g.name); err != nil {
 		return err

@@ -229,7 +229,13 @@ func startError(parent context.Context, args []string, in *input, err error) err
 	return fmt.Errorf("start command %s: %w", name, reason(err))
 }
 
-// timeoutError wraps context.DeadlineExceeded and says what was cut off.
+// cutOff is a context.DeadlineExceeded in words for people.
+type cutOff string
+
+func (c cutOff) Error() string        { return string(c) }
+func (c cutOff) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// timeoutError is a context.DeadlineExceeded that says what was cut off.
 func timeoutError(after time.Duration, o process.Outcome) error {
 	text := "cut off at its timeout"
 	if after > 0 {
@@ -238,5 +244,5 @@ func timeoutError(after time.Duration, o process.Outcome) error {
 	if o.Exit == 0 && o.Signal == "" {
 		text += "; the command itself ended with exit status 0"
 	}
-	return fmt.Errorf("%s: %w", text, context.DeadlineExceeded)
+	return cutOff(text)
 }

@@ -16,7 +16,7 @@ func (p *Publisher) answer(a ackOrNothing) error {
 	if a.ack == nil {
 		// The attempt is counted when its time is up; until then the receiver may come.
 		p.probing = true
-		p.reason = "nobody listens on " + p.subject
+		p.reason = fmt.Sprintf("nobody listens on %s: %s is not connected, or %s is switched off there", p.subject, p.rt.stream.Peer, p.rt.stream.Method)
 		return nil
 	}
 	ack := a.ack

@@ -179,7 +179,7 @@ func (r *resolver) methods(d *Draft, m *message.Message) *RefusedError {
 		return refuse("", r.unknown(m.Method))
 	}
 	if len(m.Data) < info.MinArgs {
-		return refusef("data", "%s wants at least %d, found %d", m.Method, info.MinArgs, len(m.Data))
+		return refusef("data", "%s wants at least %d of them, found %d", m.Method, info.MinArgs, len(m.Data))
 	}
 	m.ReplyMethod = info.Reply
 	if d.ReplyMethod != nil {

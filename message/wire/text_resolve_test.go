@@ -116,7 +116,7 @@ func TestResolveRefuses(t *testing.T) {
 		{`"toNodes":["a","b c"]`, `message 2: toNode: invalid node name "b c": blanks, control characters, "*", ">", "/" and "\" are not allowed`},
 		{`"toNodes":[]`, `message 2: no receiver: set "toNode" or "toNodes"`},
 		{`"toNode":""`, `message 2: toNode: invalid node name: it is empty`},
-		{`"method":"REQCliCommand"`, `message 2: data: REQCliCommand wants at least 1, found 0`},
+		{`"method":"REQCliCommand"`, `message 2: data: REQCliCommand wants at least 1 of them, found 0`},
 		{`"fromNode":"central"`, `message 2: fromNode: filled in by the node, leave it out; only a message to the node itself can have another one`},
 		{`"schedule":[1,2]`, `message 2: schedule is not supported in this version`},
 		{`"ACKTimeout":-1`, `message 2: ACKTimeout: found -1, want seconds from 0 on`},

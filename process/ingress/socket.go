@@ -16,7 +16,7 @@ import (
 // What holds when Options do not say.
 const (
 	DefaultIdleTimeout  = 2 * time.Second // for the options' owner: in Options, 0 is never
-	DefaultStallTimeout = 30 * time.Second
+	DefaultStallTimeout = 10 * time.Second
 	DefaultMaxConns     = 1000
 )
 
@@ -49,7 +49,7 @@ type Options struct {
 	// IdleTimeout is how long a connection stays after an answer when nothing comes any
 	// more; 0 means for ever. A connection that never sent a message stays in any case.
 	IdleTimeout time.Duration
-	// StallTimeout is how long nothing may come in the middle of an array; 0 means 30 seconds.
+	// StallTimeout is how long nothing may come in the middle of an array; 0 means 10 seconds.
 	StallTimeout time.Duration
 	// WriteTimeout is how long a client may leave its answers unread; 0 means 10 seconds.
 	WriteTimeout time.Duration

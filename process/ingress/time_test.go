@@ -181,16 +181,16 @@ func TestStalledArrayIsAnsweredAndClosed(t *testing.T) {
 			<-c.lines
 			after(time.Second)
 			c.send(t, text[:3])
-			after(29 * time.Second)
+			after(9 * time.Second)
 			c.send(t, text[3:])
-			if got := <-c.lines; !strings.HasPrefix(got, `{"error":"nothing came for 30s in the middle of an array`) {
+			if got := <-c.lines; !strings.HasPrefix(got, `{"error":"nothing came for 10s in the middle of an array`) {
 				t.Error(got)
 			}
-			if got := time.Since(c.start); got != 60*time.Second {
+			if got := time.Since(c.start); got != 20*time.Second {
 				t.Errorf("answered after %v", got)
 			}
 			// The client keeps its side open: the rest is waited for no longer than this.
-			if got := <-c.ended; got != 65*time.Second {
+			if got := <-c.ended; got != 25*time.Second {
 				t.Errorf("closed after %v", got)
 			}
 			if s.count() != 1 {

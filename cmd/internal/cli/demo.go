@@ -94,12 +94,16 @@ func (d *demo) run(ctx context.Context) error {
 		return err
 	}
 	if !d.keep {
+		d.say("That was all, and its folder goes away now. With --keep, broker and nodes stay.")
 		return nil
 	}
 	d.say("")
 	d.say("Broker and nodes go on until Ctrl-C. Try this from another terminal:")
 	d.say("")
 	d.say(`  echo '[{"toNode":"ship1","method":"REQCliCommand","data":["uptime"]}]' | nc -N -U %s`, central.SocketPath())
+	d.say("")
+	d.say("The reply, a moment later:")
+	d.say("")
 	d.say("  cat %s", filepath.Join(d.dir, "central", "var", "ship1", "REQCliCommand.log"))
 	<-ctx.Done()
 	return nil
@@ -122,14 +126,14 @@ func (d *demo) start(ctx context.Context, name string, args ...string) (*demoNod
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(d.s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	for _, w := range append(cfg.Warnings, cfg.Save()...) {
-		log.Warn(w)
-	}
 	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: d.s.out, Stderr: d.s.err, Version: version()})
 	if err != nil {
 		return nil, err
 	}
 	running := d.serve(n)
+	for _, w := range append(cfg.Warnings, cfg.Save()...) {
+		log.Warn(w)
+	}
 	return running, d.await(ctx, name, n)
 }
 

@@ -28,7 +28,7 @@ func runNode(ctx context.Context, args, env []string, s streams) (err error) {
 		return usageError{hinted{err, "steward -help lists the flags"}}
 	}
 	log := newLogger(s.err, cfg)
-	for _, w := range append(cfg.Warnings, cfg.Save()...) {
+	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
 	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: s.out, Stderr: s.err, Version: version()})
@@ -36,6 +36,10 @@ func runNode(ctx context.Context, args, env []string, s streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
+	// Only settings that a node could start with become the next defaults.
+	for _, w := range cfg.Save() {
+		log.Warn(w)
+	}
 	return n.Run(ctx)
 }
 

@@ -88,7 +88,7 @@ func httpServer(addr string, h http.Handler, listens func(net.Addr)) process.Ser
 	return process.ServiceFunc(func(ctx context.Context) error {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w; the node goes on without, and tries again: give it another -promHostAndPort or -profilingPort", err)
 		}
 		listens(l.Addr())
 		s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}

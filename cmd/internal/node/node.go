@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -114,6 +115,9 @@ func (n *Node) Close() error {
 }
 
 func (n *Node) openFolders() error {
+	if conn, err := net.Dial("unix", n.SocketPath()); err == nil {
+		return errors.Join(fmt.Errorf("another steward is running on %s; stop it, or give this one folders of its own", n.SocketPath()), conn.Close())
+	}
 	for _, dir := range []string{n.cfg.SocketFolder, n.cfg.DatabaseFolder, n.cfg.SubscribersDataFolder} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make folder: %w", err)
