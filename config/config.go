@@ -34,6 +34,12 @@ type Config struct {
 	DatabaseFolder        string
 	SubscribersDataFolder string
 
+	// The ways in besides the socket; empty: off. TCPListener is host:port, the others are paths.
+	TCPListener   string
+	ReadFolder    string
+	InFile        string
+	StartupFolder string // empty: startup in ConfigFolder
+
 	// DefaultMessageTimeout is the wait for an ACK, DefaultMessageRetries the number of
 	// attempts, 0 for no end; both for messages that do not say.
 	DefaultMessageTimeout time.Duration

@@ -270,10 +270,10 @@ func TestPasswordsAreNotShown(t *testing.T) {
 }
 
 func TestUnknownVariablesAreWarnedOf(t *testing.T) {
-	c := load(t, folder(t, ""), nil, "STEWARD_NODENAME=x", "STEWARD_NODE=set for commands", "NODE_NAME=y", "STEWARD_QQQQQQQ=z")
+	c := load(t, folder(t, ""), nil, "STEWARD_NODENAME=x", "STEWARD_NODE=set for commands", "NODE_NAME=y", "STEWARD_QQQQQQQQQQQQ=z")
 	want := []string{
 		`environment variable "STEWARD_NODENAME" is not a setting; did you mean STEWARD_NODE_NAME?`,
-		`environment variable "STEWARD_QQQQQQQ" is not a setting; it is not read`,
+		`environment variable "STEWARD_QQQQQQQQQQQQ" is not a setting; it is not read`,
 	}
 	if !slices.Equal(c.Warnings, want) {
 		t.Errorf("got %q", c.Warnings)

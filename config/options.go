@@ -45,6 +45,12 @@ func options(methods []Method) ([]option, error) {
 		text("databaseFolder", "./lib", "folder of the message store", func(c *Config) *string { return &c.DatabaseFolder }, notEmpty),
 		text("subscribersDataFolder", "./var", "folder below which methods write files", func(c *Config) *string { return &c.SubscribersDataFolder }, notEmpty),
 	)
+	group("Ways in",
+		text("tcpListener", "", "host:port on which messages are taken as on steward.sock, from everybody who reaches it; without a host it is loopback; empty = off", func(c *Config) *string { return &c.TCPListener }, listenAddress),
+		text("readFolder", "", "folder of which every file that is moved in is read and then put into done or failed; empty = off", func(c *Config) *string { return &c.ReadFolder }, anything),
+		text("inFile", "", "file to which messages can be appended, such as ./inmsg.txt; what was read is erased; empty = off", func(c *Config) *string { return &c.InFile }, anything),
+		text("startupFolder", "", "folder of messages for this node itself that are run at each start; empty = startup in the config folder", func(c *Config) *string { return &c.StartupFolder }, anything),
+	)
 	group("Messages",
 		seconds("defaultMessageTimeout", 5, 1, "wait for an ACK, for messages that do not say", func(c *Config) *time.Duration { return &c.DefaultMessageTimeout }),
 		number("defaultMessageRetries", 3, 0, count, "attempts before a message is given up, for messages that do not say; 0 = never", func(c *Config) *int { return &c.DefaultMessageRetries }),

@@ -74,7 +74,6 @@ func useAll(s *kvstore.Store) {
 	for _, peer := range []message.Node{"ship1", "ship2", "ship3", "new"} {
 		_, _ = s.Accept([]message.Message{msg(peer, "x"), msg(peer, "y")})
 		_, _ = s.Take([]kvstore.Arrival{{Stream: stream(peer), Epoch: 7, Base: 1, First: 1, End: 2}})
-		_ = s.RenewEpoch(stream(peer))
 	}
 	_ = s.Audit()
 }

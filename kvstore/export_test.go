@@ -13,7 +13,6 @@ import (
 const OutHead = outHead
 
 const (
-	MaxEpochs  = maxEpochs
 	MaxRefused = maxRefused
 )
 
@@ -76,7 +75,7 @@ func (s *Store) Audit() error {
 					}
 					wantCount, wantBytes = st.Count, st.Bytes
 					found.Messages, found.Bytes = found.Messages+count, found.Bytes+bytes
-					if last >= st.Next || st.Epoch == 0 {
+					if last >= st.Next {
 						return fmt.Errorf("stream %q: next %d, but %d is there", k, st.Next, last)
 					}
 				} else {

@@ -1,7 +1,6 @@
 package kvstore
 
 import (
-	"bytes"
 	"slices"
 	"time"
 
@@ -43,6 +42,7 @@ type Begin struct {
 type Taken struct {
 	Next      uint64       // everything of the stream below it has been settled here
 	Gap, Busy bool         // see wire.Ack
+	Newer     uint64       // see wire.Ack; then nothing else is set
 	Stored    []message.ID // the messages that are new in the inbox
 	Refused   []Refused
 	// Begun is the arrival number that was marked as begun, 0 for none.
@@ -57,16 +57,12 @@ type Refused struct {
 	Text string
 }
 
-// posRecord is how far an incoming stream has come in one epoch.
+// posRecord is how far an incoming stream has come: in the highest epoch that was seen.
 type posRecord struct {
-	Next    uint64    `cbor:"1,keyasint"`
-	Touched int64     `cbor:"2,keyasint"`           // milliseconds since 1970
+	Epoch   uint64    `cbor:"1,keyasint"`
+	Next    uint64    `cbor:"2,keyasint"`
 	Refused []Refused `cbor:"3,keyasint,omitempty"` // from the sender's base on
 }
-
-// maxEpochs is how many epochs of a stream are remembered. Frames of an older one can
-// still be on their way when the sender begins anew.
-const maxEpochs = 8
 
 // maxRefused bounds the refusals remembered per stream. A sender has at most a window of
 // messages between its base and the end of a frame.
@@ -90,9 +86,17 @@ func (s *Store) Take(arrivals []Arrival) ([]Taken, error) {
 
 func (t *tx) take(a *Arrival) (Taken, error) {
 	key := a.Stream.key()
-	pos, err := t.position(key, a.Epoch, a.Base)
-	if err != nil {
-		return Taken{}, err
+	pos := new(posRecord)
+	if v := t.btx.Bucket(bucketPos).Get(key); v != nil {
+		if err := unmarshal(v, pos); err != nil {
+			return Taken{}, err
+		}
+	}
+	switch {
+	case a.Epoch < pos.Epoch:
+		return Taken{Newer: pos.Epoch}, nil
+	case a.Epoch > pos.Epoch:
+		*pos = posRecord{Epoch: a.Epoch, Next: a.Base}
 	}
 	if a.Base > pos.Next {
 		pos.Next = a.Base // the sender gave some up
@@ -110,12 +114,11 @@ func (t *tx) take(a *Arrival) (Taken, error) {
 	}
 	out.Next = pos.Next
 	out.Refused = slices.Clone(pos.Refused)
-	pos.Touched = time.Now().UnixMilli()
 	v, err := marshal(pos)
 	if err != nil {
 		return Taken{}, err
 	}
-	return out, t.btx.Bucket(bucketPos).Put(posKey(key, a.Epoch), v)
+	return out, t.btx.Bucket(bucketPos).Put(key, v)
 }
 
 // store puts the messages of a from pos on into the lane.
@@ -176,38 +179,9 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 	return nil
 }
 
-func posKey(key []byte, epoch uint64) []byte {
-	return be.AppendUint64(append(append([]byte(nil), key...), 0), epoch)
-}
-
-// position looks up how far a stream has come. An epoch that is new begins at base, and
-// pushes out the one that was silent for longest when there are too many.
-func (t *tx) position(key []byte, epoch, base uint64) (*posRecord, error) {
-	b := t.btx.Bucket(bucketPos)
-	if v := b.Get(posKey(key, epoch)); v != nil {
-		pos := new(posRecord)
-		return pos, unmarshal(v, pos)
-	}
-	var oldest []byte
-	var touched int64
-	n := 0
-	prefix := append(append([]byte(nil), key...), 0)
-	c := b.Cursor()
-	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix) && len(k) == len(prefix)+8; k, v = c.Next() {
-		var p posRecord
-		if err := unmarshal(v, &p); err != nil {
-			return nil, err
-		}
-		if n++; oldest == nil || p.Touched < touched {
-			oldest, touched = bytes.Clone(k), p.Touched
-		}
-	}
-	if n >= maxEpochs {
-		if err := b.Delete(oldest); err != nil {
-			return nil, err
-		}
-	}
-	return &posRecord{Next: base}, nil
+// markKey names a run by its lane and the arrival number of its first message.
+func markKey(lane []byte, arrival uint64) []byte {
+	return be.AppendUint64(append(append([]byte(nil), lane...), 0), arrival)
 }
 
 // markRecord is on disk while a run is under way. Its key is the arrival number of the
@@ -238,7 +212,7 @@ func (t *tx) begin(key []byte, arrival uint64, m *markRecord) error {
 	if err != nil {
 		return err
 	}
-	return t.btx.Bucket(bucketRunning).Put(posKey(key, arrival), v)
+	return t.btx.Bucket(bucketRunning).Put(markKey(key, arrival), v)
 }
 
 // Begin marks a run of the messages from the arrival numbers first to mark.Last, before
@@ -288,7 +262,7 @@ func (s *Store) ReadLane(id Stream, after uint64, n, size int) ([]Waiting, error
 			if err != nil {
 				return err
 			}
-			if v := tx.Bucket(bucketRunning).Get(posKey(key, w.Arrival)); v != nil {
+			if v := tx.Bucket(bucketRunning).Get(markKey(key, w.Arrival)); v != nil {
 				var r markRecord
 				if err := unmarshal(v, &r); err != nil {
 					return err
@@ -322,7 +296,7 @@ func (s *Store) Finish(id Stream, mark uint64, finished []Finished) error {
 			replies, arrivals = append(replies, *f.Reply), append(arrivals, f.Arrival)
 		}
 	}
-	puts, _, err := s.encode(replies)
+	puts, _, err := s.encode(replies, false)
 	if err != nil {
 		return err
 	}
@@ -349,7 +323,7 @@ func (s *Store) Finish(id Stream, mark uint64, finished []Finished) error {
 				return err
 			}
 		}
-		return t.btx.Bucket(bucketRunning).Delete(posKey(key, mark))
+		return t.btx.Bucket(bucketRunning).Delete(markKey(key, mark))
 	}})
 }
 

@@ -159,32 +159,19 @@ func TestSameIDFromAnotherSenderIsAnotherMessage(t *testing.T) {
 	}
 }
 
-func TestEpochsAreBoundedAndOldOnesRunNothingAgain(t *testing.T) {
+func TestFramesOfAnOlderEpochAreNotTaken(t *testing.T) {
 	s := store(t)
-	const n = 3 * kvstore.MaxEpochs
-	var sent []kvstore.Item
-	for e := range uint64(n) {
-		it := incoming(t, 1, message.Message{ID: message.NewID(time.Now(), uint32(e), e+1), Data: []string{fmt.Sprint(e)}})
-		sent = append(sent, it)
-		if got := take(t, s, arrival("ship1", e+1, 1, 1, 2, it)); len(got.Stored) != 1 {
-			t.Fatalf("epoch %d: %+v", e, got)
-		}
-		take(t, s, arrival("ship2", e+1, 1, 1, 1))
+	all := items(t, 1, 4)
+	take(t, s, arrival("ship1", 8, 2, 2, 3, all[1]))
+	late := take(t, s, arrival("ship1", 7, 1, 1, 4, all...))
+	if late.Newer != 8 || late.Next != 0 || len(late.Stored) != 0 {
+		t.Errorf("a late frame: %+v", late)
 	}
-	if got := s.Keys("pos"); got != 2*kvstore.MaxEpochs {
-		t.Errorf("%d positions of two streams are kept", got)
+	if got := take(t, s, arrival("ship1", 8, 2, 3, 4, all[2])); got.Next != 4 || len(got.Stored) != 1 || got.Newer != 0 {
+		t.Errorf("the newer epoch goes on: %+v", got)
 	}
-	finish(t, s, "ship1", lane(t, s, "ship1")...)
-	for e, it := range sent {
-		if got := take(t, s, arrival("ship1", uint64(e)+1, 1, 1, 2, it)); len(got.Stored) != 0 || got.Next != 2 {
-			t.Errorf("a late frame of epoch %d: %+v", e, got)
-		}
-	}
-	if w := lane(t, s, "ship1"); len(w) != 0 {
-		t.Errorf("%d run again", len(w))
-	}
-	if got := s.Keys("pos"); got != 2*kvstore.MaxEpochs {
-		t.Errorf("%d positions of two streams are kept", got)
+	if got := s.Keys("pos"); got != 1 {
+		t.Errorf("%d positions of one stream", got)
 	}
 }
 

@@ -27,11 +27,13 @@ type model struct {
 	recv  map[message.ID]message.State
 	dead  map[message.ID]message.Code
 	marks map[string]kvstore.Mark
+	// epochs: all streams of one open store are in the same.
+	epochs map[*kvstore.Store]uint64
 }
 
 type modelStream struct {
-	epoch, next uint64
-	queue       []modelOut
+	next  uint64
+	queue []modelOut
 }
 
 type modelOut struct {
@@ -44,7 +46,8 @@ type modelOut struct {
 type modelLane struct {
 	next  uint64 // arrival number of the last message
 	queue []modelIn
-	pos   map[uint64]*modelPos // by epoch
+	epoch uint64 // the highest that was seen
+	pos   *modelPos
 	// What the sender has, by epoch: position i is sequence number i+1.
 	sender map[uint64][]kvstore.Item
 }
@@ -67,7 +70,7 @@ var (
 func newModel(t *rapid.T, path string) *model {
 	o := kvstore.Options{Path: path, Self: "central", MaxMessages: 40, MaxBytes: 1 << 30, LaneMessages: 12, LaneBytes: 1 << 20}
 	return &model{s: open(t, o), o: o, out: map[kvstore.Stream]*modelStream{}, in: map[kvstore.Stream]*modelLane{},
-		sent: map[message.ID]message.State{}, recv: map[message.ID]message.State{}, dead: map[message.ID]message.Code{}, marks: map[string]kvstore.Mark{}}
+		sent: map[message.ID]message.State{}, recv: map[message.ID]message.State{}, dead: map[message.ID]message.Code{}, marks: map[string]kvstore.Mark{}, epochs: map[*kvstore.Store]uint64{}}
 }
 
 func (m *model) waiting() (n int) {
@@ -86,7 +89,7 @@ func (m *model) stream(id kvstore.Stream) *modelStream {
 
 func (m *model) lane(id kvstore.Stream) *modelLane {
 	if m.in[id] == nil {
-		m.in[id] = &modelLane{pos: map[uint64]*modelPos{}, sender: map[uint64][]kvstore.Item{}}
+		m.in[id] = &modelLane{sender: map[uint64][]kvstore.Item{}}
 	}
 	return m.in[id]
 }
@@ -239,11 +242,13 @@ func (m *model) frame(t *rapid.T) kvstore.Arrival {
 // expect is what taking a frame has to do.
 func (m *model) expect(a *kvstore.Arrival) (want kvstore.Taken) {
 	l := m.lane(a.Stream)
-	pos := l.pos[a.Epoch]
-	if pos == nil {
-		pos = &modelPos{next: a.Base}
-		l.pos[a.Epoch] = pos
+	if a.Epoch < l.epoch {
+		return kvstore.Taken{Newer: l.epoch}
 	}
+	if a.Epoch > l.epoch {
+		l.epoch, l.pos = a.Epoch, &modelPos{next: a.Base}
+	}
+	pos := l.pos
 	pos.next = max(pos.next, a.Base)
 	pos.refused = slices.DeleteFunc(pos.refused, func(n uint64) bool { return n < a.Base })
 	empty := len(l.queue) == 0
@@ -412,8 +417,8 @@ func (m *model) check(t *rapid.T) {
 		if err != nil || info.Next != st.next || len(got) != len(st.queue) || info.Count != uint64(len(st.queue)) {
 			t.Fatalf("%v: %+v, %d waiting, %v; want %+v", id, info, len(got), err, st)
 		}
-		if st.epoch == 0 {
-			st.epoch = info.Epoch
+		if m.epochs[m.s] == 0 {
+			m.epochs[m.s] = info.Epoch
 		}
 		first := st.next
 		var size uint64
@@ -426,7 +431,7 @@ func (m *model) check(t *rapid.T) {
 			}
 			size += q.size
 		}
-		if info.Epoch != st.epoch || info.First != first || info.Bytes != size {
+		if info.Epoch != m.epochs[m.s] || info.First != first || info.Bytes != size {
 			t.Fatalf("%v: %+v, want %+v, first %d, %d bytes", id, info, st, first, size)
 		}
 		bytes += size

@@ -16,19 +16,25 @@ import (
 // are on disk. It sets ID, From and Accepted of each. The error wraps [ErrFull] when there
 // is no room for all of them, and [message.ErrInvalid] when one can never be delivered.
 func (s *Store) Accept(msgs []message.Message) ([]message.ID, error) {
-	return s.accept(msgs, false)
+	return s.accept(msgs, false, false)
+}
+
+// AcceptStamped is Accept for messages to which [Store.Stamp] has given their ids. Who notes
+// an id before can see after a crash, with [Store.Sent], whether the messages were accepted.
+func (s *Store) AcceptStamped(msgs []message.Message) ([]message.ID, error) {
+	return s.accept(msgs, false, true)
 }
 
 // AcceptOwn is Accept for what the node itself has to say: replies and errors. It may use
 // the part of the ring buffer that is kept free for them.
 func (s *Store) AcceptOwn(msgs []message.Message) ([]message.ID, error) {
-	return s.accept(msgs, true)
+	return s.accept(msgs, true, false)
 }
 
 // AcceptNoting is Accept for a part of a reply, and [Store.Begin] for the run that makes it,
 // in one commit.
 func (s *Store) AcceptNoting(part message.Message, lane Stream, arrival uint64, mark Mark) ([]message.ID, error) {
-	puts, ids, err := s.encode([]message.Message{part})
+	puts, ids, err := s.encode([]message.Message{part}, false)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +50,8 @@ func (s *Store) AcceptNoting(part message.Message, lane Stream, arrival uint64, 
 	return ids, nil
 }
 
-func (s *Store) accept(msgs []message.Message, own bool) ([]message.ID, error) {
-	puts, ids, err := s.encode(msgs)
+func (s *Store) accept(msgs []message.Message, own, stamped bool) ([]message.ID, error) {
+	puts, ids, err := s.encode(msgs, stamped)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +70,7 @@ type put struct {
 }
 
 // encode gives messages their ids and makes them bytes, outside of the writer.
-func (s *Store) encode(msgs []message.Message) ([]put, []message.ID, error) {
+func (s *Store) encode(msgs []message.Message, stamped bool) ([]put, []message.ID, error) {
 	puts := make([]put, len(msgs))
 	ids := make([]message.ID, len(msgs))
 	var known Stream
@@ -76,13 +82,17 @@ func (s *Store) encode(msgs []message.Message) ([]put, []message.ID, error) {
 			}
 			known = Stream{m.To, m.Method}
 		}
-		s.Stamp(m)
+		if !stamped {
+			s.Stamp(m)
+		} else if m.ID.IsZero() {
+			return nil, nil, fmt.Errorf("%w message: it has no id", message.ErrInvalid)
+		}
 		raw, err := wire.EncodeMessage(m)
 		if err != nil {
 			return nil, nil, err
 		}
 		ids[i] = m.ID
-		puts[i] = put{Stream{m.To, m.Method}, m.ID, m.WantsReply(), encodeOut(m, raw)}
+		puts[i] = put{Stream{m.To, m.Method}, m.ID, m.AwaitsReply(), encodeOut(m, raw)}
 	}
 	return puts, ids, nil
 }
@@ -134,6 +144,9 @@ func (t *tx) accept(puts []put, own bool) error {
 // StreamInfo is an outgoing stream as it stands.
 type StreamInfo struct {
 	Stream
+	// Epoch is higher with each Open of the file, and the same for all streams. Its low half is
+	// random: the sequence numbers of a file that came back from a backup were given to other
+	// messages before.
 	Epoch uint64
 	// Next is the sequence number that the next accepted message gets; First the lowest
 	// that still waits, or Next when none does.
@@ -148,7 +161,7 @@ func (s *Store) Streams() ([]StreamInfo, error) {
 	err := s.view(func(tx *bbolt.Tx) error {
 		infos = nil
 		return tx.Bucket(bucketStreams).ForEach(func(k, v []byte) error {
-			info, err := streamInfo(tx, k, v)
+			info, err := s.streamInfo(tx, k, v)
 			if err == nil && info.Count > 0 {
 				infos = append(infos, info)
 			}
@@ -158,7 +171,7 @@ func (s *Store) Streams() ([]StreamInfo, error) {
 	return infos, err
 }
 
-func streamInfo(tx *bbolt.Tx, k, v []byte) (StreamInfo, error) {
+func (s *Store) streamInfo(tx *bbolt.Tx, k, v []byte) (StreamInfo, error) {
 	id, err := parseStream(k)
 	if err != nil {
 		return StreamInfo{}, err
@@ -167,7 +180,7 @@ func streamInfo(tx *bbolt.Tx, k, v []byte) (StreamInfo, error) {
 	if err := st.decode(v); err != nil {
 		return StreamInfo{}, err
 	}
-	info := StreamInfo{Stream: id, Epoch: st.Epoch, First: st.Next, Next: st.Next, Count: st.Count, Bytes: st.Bytes}
+	info := StreamInfo{Stream: id, Epoch: s.epoch, First: st.Next, Next: st.Next, Count: st.Count, Bytes: st.Bytes}
 	if b := tx.Bucket(bucketOut).Bucket(k); b != nil {
 		if first, _ := b.Cursor().First(); first != nil {
 			info.First = be.Uint64(first)
@@ -189,7 +202,7 @@ func (s *Store) Read(id Stream, from uint64, n, size int) (StreamInfo, []Queued,
 			return nil
 		}
 		var err error
-		if info, err = streamInfo(tx, key, v); err != nil {
+		if info, err = s.streamInfo(tx, key, v); err != nil {
 			return err
 		}
 		c := tx.Bucket(bucketOut).Bucket(key).Cursor()
@@ -282,19 +295,6 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	t.s.sizes.Messages--
 	t.s.sizes.Bytes -= size
 	return t.putLife(bucketSent, e.ID, &life)
-}
-
-// RenewEpoch gives a stream a new epoch. It is for a store that is older than what the
-// receiver has seen of it (one that came back from a backup): its sequence numbers would be
-// taken for duplicates.
-func (s *Store) RenewEpoch(id Stream) error {
-	return s.do(func(t *tx) error {
-		st, err := t.stream(id.key())
-		if err == nil {
-			st.Epoch = newEpoch()
-		}
-		return err
-	})
 }
 
 // Sizes says what the ring buffer holds.

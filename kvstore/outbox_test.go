@@ -3,6 +3,7 @@ package kvstore_test
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -230,18 +231,21 @@ func TestDeadLettersAreBoundedInBytes(t *testing.T) {
 	}
 }
 
-func TestRenewEpochKeepsTheQueue(t *testing.T) {
-	s := store(t)
-	accept(t, s, msgs("ship1", 3)...)
-	before, q1, err := s.Read(stream("ship1"), 0, 9, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.RenewEpoch(stream("ship1")); err != nil {
-		t.Fatal(err)
-	}
-	after, q2, err := s.Read(stream("ship1"), 0, 9, 1<<20)
-	if err != nil || after.Epoch == before.Epoch || after.Epoch == 0 || after.Next != before.Next || len(q2) != len(q1) {
-		t.Errorf("%+v, %+v, %v", before, after, err)
+func TestEveryOpenBeginsANewEpochAndKeepsTheQueue(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	epochs := map[uint64]bool{}
+	for range 3 {
+		s := open(t, options(path))
+		if len(epochs) == 0 {
+			accept(t, s, msgs("ship1", 3)...)
+		}
+		info, queue, err := s.Read(stream("ship1"), 0, 9, 1<<20)
+		if err != nil || info.Epoch == 0 || epochs[info.Epoch] || info.Next != 4 || len(queue) != 3 {
+			t.Fatalf("%+v, %d messages, %v", info, len(queue), err)
+		}
+		epochs[info.Epoch] = true
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

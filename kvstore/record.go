@@ -2,7 +2,6 @@ package kvstore
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,16 +22,6 @@ var errRecord = errors.New("record of an unknown format")
 var be = binary.BigEndian
 
 func seqKey(n uint64) []byte { return be.AppendUint64(nil, n) }
-
-func newEpoch() uint64 {
-	var b [8]byte
-	for {
-		_, _ = rand.Read(b[:]) // never fails
-		if n := be.Uint64(b[:]); n != 0 {
-			return n
-		}
-	}
-}
 
 func parseStream(key []byte) (Stream, error) {
 	i := bytes.IndexByte(key, 0)
@@ -75,11 +64,11 @@ func (z *sizes) load(meta *bbolt.Bucket) error {
 }
 
 // streamState is the position and size of an outgoing stream.
-type streamState struct{ Epoch, Next, Count, Bytes uint64 }
+type streamState struct{ Next, Count, Bytes uint64 }
 
-func (s *streamState) encode() []byte { return numbers(s.Epoch, s.Next, s.Count, s.Bytes) }
+func (s *streamState) encode() []byte { return numbers(s.Next, s.Count, s.Bytes) }
 func (s *streamState) decode(b []byte) error {
-	return scanNumbers(b, &s.Epoch, &s.Next, &s.Count, &s.Bytes)
+	return scanNumbers(b, &s.Next, &s.Count, &s.Bytes)
 }
 
 // laneState is the size of a lane, and the arrival number its next message gets.
@@ -109,7 +98,7 @@ const flagReply = 1
 func encodeOut(m *message.Message, raw []byte) []byte {
 	b := make([]byte, 2, outHead+len(raw))
 	b[0] = recordVersion
-	if m.WantsReply() {
+	if m.AwaitsReply() {
 		b[1] = flagReply
 	}
 	b = append(b, m.ID[:]...)

@@ -36,7 +36,7 @@ var (
 	bucketMeta     = []byte("meta")
 	bucketStreams  = []byte("streams")  // (to, method) -> position and size of an outgoing stream
 	bucketOut      = []byte("out")      // (to, method) -> bucket: seq -> message
-	bucketPos      = []byte("pos")      // (from, method), epoch -> position of an incoming stream
+	bucketPos      = []byte("pos")      // (from, method) -> epoch and position of an incoming stream
 	bucketLanes    = []byte("lanes")    // (from, method) -> size of a lane
 	bucketInbox    = []byte("inbox")    // (from, method) -> bucket: arrival -> message
 	bucketRunning  = []byte("running")  // (from, method), arrival -> mark of a run
@@ -49,6 +49,7 @@ var (
 	keySchema = []byte("schema")
 	keyNode   = []byte("node")
 	keySizes  = []byte("sizes")
+	keyOpened = []byte("opened") // how often the file was opened
 )
 
 // Options configure a store.
@@ -86,6 +87,7 @@ type Store struct {
 
 	lettingGo atomic.Int64 // when what of the file is mapped was let go of last, in nanoseconds since 1970
 
+	epoch uint64        // of the outgoing streams, see StreamInfo
 	run   uint64        // random, in the ids of this run
 	count atomic.Uint32 // counts up in the ids of this run
 
@@ -142,7 +144,30 @@ func Open(opts Options) (*Store, error) {
 		return nil, fmt.Errorf("open store %s: %w", opts.Path, err)
 	}
 	s.start()
+	if err := s.beginEpoch(); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", opts.Path, errors.Join(err, s.Close()))
+	}
 	return s, nil
+}
+
+// beginEpoch counts this opening of the file and makes it the epoch of the outgoing streams. A
+// disk without room for the count does not matter: a receiver that has seen a higher epoch
+// says so.
+func (s *Store) beginEpoch() error {
+	var opened uint64
+	err := s.view(func(tx *bbolt.Tx) error {
+		if v := tx.Bucket(bucketMeta).Get(keyOpened); v != nil {
+			return scanNumbers(v, &opened)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	opened++
+	s.epoch = opened<<32 | s.run>>32 | 1
+	_ = s.do(func(t *tx) error { return t.btx.Bucket(bucketMeta).Put(keyOpened, numbers(opened)) })
+	return nil
 }
 
 func setDefault(v *int64, d int64) {

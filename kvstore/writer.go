@@ -259,7 +259,7 @@ func (t *tx) stream(key []byte) (*stream, error) {
 			return nil, err
 		}
 	} else {
-		st.streamState = streamState{Epoch: newEpoch(), Next: 1}
+		st.streamState = streamState{Next: 1}
 	}
 	t.streams[string(key)] = st
 	return st, nil

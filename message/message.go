@@ -71,6 +71,16 @@ type Message struct {
 	Result        *Result
 }
 
+// Headers that a node gives to messages for itself. Those of other nodes have no effect.
+const (
+	// HeaderFrom is the node in whose name the message is: the method sees it as the
+	// sender, and the reply goes there.
+	HeaderFrom = "steward-from"
+	// HeaderStart names the start of the node that the message belongs to. A later start
+	// does not run it any more.
+	HeaderStart = "steward-start"
+)
+
 // Operation is an operator's command to a node itself.
 type Operation struct {
 	Cmd string
@@ -100,6 +110,10 @@ func (m *Message) Last() bool { return !m.IsReply() || m.Result != nil }
 
 // WantsReply reports whether running m makes a reply.
 func (m *Message) WantsReply() bool { return m.ReplyMethod != "" && m.ReplyMethod != MethodNone }
+
+// AwaitsReply reports whether a reply comes to the node that accepts m. That to a message
+// in the name of another node goes to that one.
+func (m *Message) AwaitsReply() bool { return m.WantsReply() && m.Headers[HeaderFrom] == "" }
 
 // Expired reports whether m is past its time to live at now.
 func (m *Message) Expired(now time.Time) bool {

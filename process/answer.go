@@ -2,6 +2,7 @@ package process
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"steward/errorkernel"
@@ -20,20 +21,25 @@ func (p *Publisher) answer(a ackOrNothing) error {
 	}
 	ack := a.ack
 	id := p.rt.stream
-	if ack.By != id.Peer || ack.To != p.r.opts.Self || ack.Method != id.Method {
+	if ack.By != id.Peer || ack.Method != id.Method {
 		return nil
 	}
-	if ack.Code != "" {
+	if ack.Code != "" { // of a frame that it could not read: it does not know from whom
 		p.reason = ack.Text
 		p.r.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "publisher", Subject: p.subject,
 			From: id.Peer, Method: id.Method, Err: fmt.Errorf("%s refused a frame: %s", id.Peer, ack.Text)})
 		return nil
 	}
-	if ack.Epoch != p.epoch || ack.Epoch == 0 {
+	if ack.To != p.r.opts.Self || ack.Epoch != p.epoch || ack.Epoch == 0 {
+		return nil
+	}
+	if ack.Newer >= p.epoch {
+		p.log.Warn("the receiver has seen a higher epoch of this stream; a new one begins", "epoch", p.epoch, "seen", ack.Newer)
+		p.renew(ack.Newer)
 		return nil
 	}
 	if ack.Next > p.cursor {
-		if renewed, err := p.adopt(ack); err != nil || renewed {
+		if real, err := p.adopt(ack); err != nil || !real {
 			return err
 		}
 	}
@@ -54,35 +60,39 @@ func (p *Publisher) answer(a ackOrNothing) error {
 	return nil
 }
 
-// adopt deals with an ack of more than was sent since the start. Either an earlier run sent
-// it, then it is taken as in flight; or the store is older than what the receiver has seen
-// of it, then its sequence numbers are worthless and a new epoch begins.
-func (p *Publisher) adopt(ack *wire.Ack) (renewed bool, err error) {
-	id := p.rt.stream
+// renew begins an epoch above that. Until the next run of the node it counts for this stream
+// in place of the store's.
+func (p *Publisher) renew(above uint64) {
+	p.rt.epoch = (above>>32+1)<<32 | uint64(rand.Uint32()) | 1
+	p.epoch = 0 // no ack means anything before the next frame
+	p.hold(renewWait)
+}
+
+// adopt deals with an ack of more than this publisher has sent: one before it, in the same
+// run of the node, did. It is taken as in flight. An ack of what was never accepted is not
+// real: somebody else has written into this stream, and it goes on in an epoch of its own.
+func (p *Publisher) adopt(ack *wire.Ack) (real bool, err error) {
 	from := p.cursor
 	if n := len(p.inflight); n > 0 {
 		from = max(from, p.inflight[n-1].seq+1)
 	}
 	for {
-		info, queue, err := p.r.opts.Store.Read(id, from, p.r.opts.WindowMessages, p.r.opts.WindowBytes)
+		info, queue, err := p.r.opts.Store.Read(p.rt.stream, from, p.r.opts.WindowMessages, p.r.opts.WindowBytes)
 		if err != nil {
 			return false, fmt.Errorf("read stream: %w", err)
 		}
 		if ack.Next > info.Next {
-			p.log.Warn("the receiver has seen more of this stream than this store knows; a new epoch begins",
+			p.log.Warn("the receiver has seen messages of this stream that are not from here; a new epoch begins",
 				"next", ack.Next, "known", info.Next)
-			if err := p.r.opts.Store.RenewEpoch(id); err != nil {
-				return false, fmt.Errorf("begin a new epoch: %w", err)
-			}
-			p.restart("new epoch")
-			return true, nil
+			p.renew(p.epoch)
+			return false, nil
 		}
 		n := 0
 		for n < len(queue) && queue[n].Seq < ack.Next {
 			n++
 		}
 		if n == 0 {
-			return false, nil
+			return true, nil
 		}
 		p.track(queue[:n], 0)
 		from = queue[n-1].Seq + 1

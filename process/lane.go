@@ -120,6 +120,13 @@ func (l *lane) serve(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read lane: %w", err)
 			}
+			found := len(waiting)
+			if waiting, err = l.prepare(ctx, waiting); err != nil {
+				return err
+			}
+			if found > 0 && len(waiting) == 0 {
+				continue
+			}
 			if len(waiting) > 0 {
 				if l.s.opts.Spec.Ordered {
 					err = l.inOrder(ctx, waiting)
@@ -190,7 +197,7 @@ func (l *lane) resume(ctx context.Context, w kvstore.Waiting) (kvstore.Finished,
 
 // repeat runs a method that may be run again after a crash.
 func (l *lane) repeat(ctx context.Context, waiting []kvstore.Waiting) error {
-	ends := ends{lane: l}
+	ends := ends{lane: l, turn: make(chan struct{}, 1)}
 	for _, w := range waiting {
 		f, err := l.attempts(ctx, w, 1)
 		if err != nil {
@@ -206,14 +213,16 @@ func (l *lane) repeat(ctx context.Context, waiting []kvstore.Waiting) error {
 type ends struct {
 	lane *lane
 
-	mu    sync.Mutex // guards what follows; held while it is written, which keeps the order
+	// turn guards what follows. It is held while that is written, which keeps the order and
+	// may take long: so it is no mutex.
+	turn  chan struct{}
 	done  []kvstore.Finished
 	timer *time.Timer
 }
 
 func (e *ends) add(ctx context.Context, f kvstore.Finished) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.turn <- struct{}{}
+	defer func() { <-e.turn }()
 	if len(e.done) == 0 {
 		// Its error is that of the node's stop, which the lane sees for itself.
 		e.timer = time.AfterFunc(flushAfter, func() { _ = e.flush(ctx) })
@@ -222,8 +231,8 @@ func (e *ends) add(ctx context.Context, f kvstore.Finished) {
 }
 
 func (e *ends) flush(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.turn <- struct{}{}
+	defer func() { <-e.turn }()
 	if len(e.done) == 0 {
 		return nil
 	}
@@ -269,12 +278,13 @@ func (l *lane) begin(ctx context.Context, first uint64, mark kvstore.Mark) error
 	})
 }
 
-// persist writes until the store takes it.
+// persist writes until the store takes it. The error is that of the node's stop, or wraps
+// message.ErrInvalid: then trying again is of no use.
 func (l *lane) persist(ctx context.Context, what string, write func() error) error {
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		err := write()
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, message.ErrInvalid) {
+			return err
 		}
 		l.s.reportStore(message.ID{}, fmt.Errorf("%s: %w", what, err))
 		if err := pause(ctx, wait); err != nil {
@@ -288,7 +298,7 @@ func (l *lane) persist(ctx context.Context, what string, write func() error) err
 func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
 	for {
 		f, err := l.s.run(ctx, w, attempt)
-		if ctx.Err() != nil {
+		if err != nil && ctx.Err() != nil {
 			return f, ctx.Err()
 		}
 		if errors.Is(err, ErrTryLater) {
@@ -509,16 +519,23 @@ func (l *lane) finish(ctx context.Context, mark uint64, finished []kvstore.Finis
 			finished[i].Reply = nil
 		}
 	}
-	err := l.persist(ctx, fmt.Sprintf("end of %d messages", len(finished)), func() error {
-		return l.s.opts.Store.Finish(l.id, mark, finished)
-	})
+	end := func() error {
+		return l.persist(ctx, fmt.Sprintf("end of %d messages", len(finished)), func() error {
+			return l.s.opts.Store.Finish(l.id, mark, finished)
+		})
+	}
+	err := end()
+	if errors.Is(err, message.ErrInvalid) {
+		l.withoutReplies(finished, err)
+		err = end()
+	}
 	if err != nil {
 		return err
 	}
 	for i := range finished {
 		f := &finished[i]
 		m := f.Message
-		l.s.step(m, StepEnded, endText(&f.Result))
+		l.s.stepEnded(m, &f.Result)
 		if m.IsReply() && m.Result != nil {
 			l.s.opts.Progress.step(Step{ID: m.InReplyTo, What: StepAnswered, Peer: m.From, Method: m.Method, Text: endText(m.Result)})
 		}
@@ -532,4 +549,21 @@ func (l *lane) finish(ctx context.Context, mark uint64, finished []kvstore.Finis
 		}
 	}
 	return nil
+}
+
+// withoutReplies makes failures of the ends whose replies the store can never take. The
+// senders learn that.
+func (l *lane) withoutReplies(finished []kvstore.Finished, why error) {
+	for i := range finished {
+		f := &finished[i]
+		if f.Reply == nil {
+			continue
+		}
+		f.Result = message.Result{Code: message.CodeInvalid, Text: "its reply cannot be sent: " + why.Error(), Exit: -1,
+			Started: f.Result.Started, Took: f.Result.Took, Attempt: f.Result.Attempt}
+		f.Reply = &message.Message{To: f.Reply.To, Method: message.MethodNone, ReplyMethod: message.MethodNone,
+			ACKTimeout: f.Reply.ACKTimeout, Retries: f.Reply.Retries, InReplyTo: f.Reply.InReplyTo,
+			RequestMethod: f.Reply.RequestMethod, Part: f.Reply.Part, Result: &f.Result}
+		l.s.reportEnd(f)
+	}
 }

@@ -15,8 +15,14 @@ type Step struct {
 	Peer   message.Node
 	Method message.Method
 	Text   string
-	At     time.Time
+	// Result is how a run ended, for StepEnded; not to be changed.
+	Result *message.Result
+	At     time.Time // for watchers only
 }
+
+// Observer is told of every step, at once and by many goroutines at a time: it has to be
+// quick, and must not call back.
+type Observer interface{ Observe(Step) }
 
 // StepKind names a step.
 type StepKind string
@@ -36,6 +42,9 @@ const (
 // Progress tells whoever watches a message of its steps, within this process only: what
 // has to outlive it is in the store. The zero value is ready; it is safe for concurrent use.
 type Progress struct {
+	// Observer, if set, is set before the first step and not changed any more.
+	Observer Observer
+
 	mu       sync.Mutex
 	watchers map[message.ID][]chan Step // an id that is zero watches all
 }
@@ -67,8 +76,11 @@ func (p *Progress) Watch(id message.ID) (steps <-chan Step, stop func()) {
 	}
 }
 
-// step tells the watchers of s.
+// step tells the observer and the watchers of s.
 func (p *Progress) step(s Step) {
+	if p.Observer != nil {
+		p.Observer.Observe(s)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.watchers) == 0 {

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,6 +76,9 @@ const (
 	busyWait = time.Second
 	// offlineWait is how long nothing is sent after the link did not take a frame.
 	offlineWait = 100 * time.Millisecond
+	// renewWait is how long nothing is sent after a new epoch was begun: a receiver that
+	// never believes any must not keep both sides busy.
+	renewWait = 100 * time.Millisecond
 	// settleWait is how long a store that fails is left alone.
 	settleWait = time.Second
 )
@@ -228,7 +232,7 @@ func (p *Publisher) fill() error {
 		if err != nil {
 			return fmt.Errorf("read stream: %w", err)
 		}
-		if p.epoch = info.Epoch; len(queue) == 0 {
+		if p.epoch = cmp.Or(p.rt.epoch, info.Epoch); len(queue) == 0 {
 			p.more = false
 			return nil
 		}
@@ -283,10 +287,10 @@ func (p *Publisher) send(queue []kvstore.Queued) error {
 		}
 		err := p.sendFrame(queue)
 		switch {
-		case errors.Is(err, ErrTooLarge) && len(queue) > 1:
+		case (errors.Is(err, ErrTooLarge) || errors.Is(err, message.ErrInvalid)) && len(queue) > 1:
 			queue = queue[:(len(queue)+1)/2] // the rest is read again
 			continue
-		case errors.Is(err, ErrTooLarge):
+		case errors.Is(err, ErrTooLarge) || errors.Is(err, message.ErrInvalid):
 			p.track(queue, 0)
 			p.cursor = queue[0].Seq + 1
 			return p.giveUp(func(f *flight) (message.Code, string) {
@@ -310,7 +314,7 @@ func (p *Publisher) send(queue []kvstore.Queued) error {
 func (p *Publisher) sendFrame(queue []kvstore.Queued) error {
 	last := queue[len(queue)-1].Seq
 	f := wire.Frame{From: p.r.opts.Self, To: p.rt.stream.Peer, Method: p.rt.stream.Method, Epoch: p.epoch,
-		Base: p.base(), First: p.cursor, End: last + 1, Sent: time.Now().UnixMilli(), Entries: make([]wire.Entry, len(queue))}
+		Base: p.base(), First: max(p.base(), p.cursor), End: last + 1, Sent: time.Now().UnixMilli(), Entries: make([]wire.Entry, len(queue))}
 	if len(p.inflight) == 0 {
 		// Nothing below the first message waits any more.
 		f.Base, f.First = queue[0].Seq, queue[0].Seq

@@ -62,13 +62,14 @@ func until(ctx, stop context.Context) (context.Context, func()) {
 // output that is made faster than the link takes it fills the ring, which is no failure.
 const fullFor = time.Minute
 
-// insist stores a part of a reply. While there is no room for it, it waits.
+// insist stores a part of a reply. While there is no room for it, it waits. The error is that
+// of the context, or wraps message.ErrInvalid.
 func (s *Subscriber) insist(ctx context.Context, request message.ID, write func() error) error {
 	since, reported := time.Now(), false
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		err := write()
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, message.ErrInvalid) {
+			return err
 		}
 		full := errors.Is(err, kvstore.ErrFull)
 		if full {

@@ -21,13 +21,13 @@ import (
 type Outbox interface {
 	Accept([]message.Message) ([]message.ID, error)
 	AcceptOwn([]message.Message) ([]message.ID, error)
+	AcceptStamped([]message.Message) ([]message.ID, error)
 	Stamp(*message.Message)
 	AcceptNoting(part message.Message, lane kvstore.Stream, arrival uint64, mark kvstore.Mark) ([]message.ID, error)
 	Note(m *message.Message, code message.Code, why string) error
 	Streams() ([]kvstore.StreamInfo, error)
 	Read(id kvstore.Stream, from uint64, n, size int) (kvstore.StreamInfo, []kvstore.Queued, error)
 	Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error
-	RenewEpoch(id kvstore.Stream) error
 }
 
 // Starter starts supervised processes. *Supervisor is one.
@@ -77,6 +77,11 @@ type route struct {
 	wake   chan struct{}     // one slot: something was put on the stream
 	here   chan struct{}     // one slot: the peer says that it is there
 	acks   chan ackOrNothing // answers to frames
+	// epoch is that of the stream when it is not that of the store, 0 otherwise. Only the
+	// publisher under way uses it.
+	epoch uint64
+	// listens: it counts among the routes of its peer. Guarded by the router's mu.
+	listens bool
 }
 
 // ackOrNothing is an ack, or the link's notice that nobody listens (nil).
@@ -166,6 +171,11 @@ func (r *Router) Serve(ctx context.Context) error {
 // want no ACK are sent at once and not kept.
 func (r *Router) Accept(_ context.Context, msgs []message.Message) ([]message.ID, error) {
 	return r.accept(msgs, r.opts.Store.Accept)
+}
+
+// AcceptStamped is Accept for messages that have their ids from the store's Stamp.
+func (r *Router) AcceptStamped(_ context.Context, msgs []message.Message) ([]message.ID, error) {
+	return r.accept(msgs, r.opts.Store.AcceptStamped)
 }
 
 // AcceptOwn is Accept for replies and errors of the node itself, for which a part of the
@@ -287,7 +297,7 @@ func (r *Router) Wake(id kvstore.Stream) {
 // start is called with mu held.
 func (r *Router) start(rt *route) {
 	r.byToken[rt.token] = rt
-	r.listen(rt.stream.Peer)
+	rt.listens = r.listen(rt.stream.Peer)
 	err := r.opts.Publishers.Start(Child{
 		Name:    "publisher " + string(rt.stream.Method) + " to " + string(rt.stream.Peer),
 		Make:    func() Service { return newPublisher(r, rt) },
@@ -314,7 +324,7 @@ func (r *Router) retire(rt *route) bool {
 func (r *Router) drop(rt *route) {
 	delete(r.routes, rt.stream)
 	delete(r.byToken, rt.token)
-	if p := r.peers[rt.stream.Peer]; p != nil {
+	if p := r.peers[rt.stream.Peer]; p != nil && rt.listens {
 		if p.routes--; p.routes == 0 {
 			delete(r.peers, rt.stream.Peer)
 			p.sub.Close()
@@ -323,10 +333,10 @@ func (r *Router) drop(rt *route) {
 }
 
 // listen begins to listen for the presence of a node, before anything is sent to it: it
-// may come back at any moment. Called with mu held.
-func (r *Router) listen(n message.Node) {
+// may come back at any moment. It reports whether it does. Called with mu held.
+func (r *Router) listen(n message.Node) bool {
 	if n == r.opts.Self {
-		return
+		return false
 	}
 	p := r.peers[n]
 	if p == nil {
@@ -334,12 +344,13 @@ func (r *Router) listen(n message.Node) {
 		if err != nil {
 			// Without it the next attempt comes when the ACK timeout says so.
 			r.opts.Log.Warn("presence is not heard", "node", n, "err", err)
-			return
+			return false
 		}
 		p = &peer{sub: sub}
 		r.peers[n] = p
 	}
 	p.routes++
+	return true
 }
 
 func (r *Router) here(n message.Node) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"steward/errorkernel"
@@ -30,10 +31,15 @@ func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) (k
 		}
 		emitting, cancel := until(ctx, stop)
 		defer cancel()
-		// Parts stay out of the room that is kept free for the ends of runs, and for errors.
-		r := []message.Message{*s.replyTo(m, body, nil, part)}
-		part++
-		return s.insist(emitting, m.ID, func() error { _, err := s.opts.Send.Accept(emitting, r); return err })
+		for piece := range slices.Chunk(body, MaxPart) {
+			// Parts stay out of the room that is kept free for the ends of runs, and for errors.
+			r := []message.Message{*s.replyTo(m, piece, nil, part)}
+			part++
+			if err := s.insist(emitting, m.ID, func() error { _, err := s.opts.Send.Accept(emitting, r); return err }); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	started := time.Now()
 	if s.opts.Spec.Crash == Resume {
@@ -51,6 +57,13 @@ func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) (k
 		out, err = s.opts.Spec.Run(runCtx, c)
 		return err
 	})
+	if n := len(out.Body); n > MaxPart {
+		last := (n - 1) / MaxPart * MaxPart
+		if stopped := c.Emit(ctx, out.Body[:last]); stopped != nil {
+			return s.ended(w, attempt, started, Outcome{Exit: -1}, part, stopped), stopped
+		}
+		out.Body = out.Body[last:]
+	}
 	return s.ended(w, attempt, started, out, part, err), err
 }
 
@@ -153,12 +166,13 @@ func (s *Subscriber) replyTo(m *message.Message, body []byte, res *message.Resul
 	}
 }
 
-// reply puts a reply, or a part of one, on the ring buffer. While there is no room, it waits.
+// reply puts a reply, or a part of one, on the ring buffer. While there is no room, it
+// waits. The error is that of the context, or wraps message.ErrInvalid.
 func (s *Subscriber) reply(ctx context.Context, r *message.Message) error {
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		_, err := s.opts.Send.AcceptOwn(ctx, []message.Message{*r})
-		if err == nil {
-			return nil
+		if err == nil || errors.Is(err, message.ErrInvalid) {
+			return err
 		}
 		s.reportStore(r.InReplyTo, fmt.Errorf("reply: %w", err))
 		if err := pause(ctx, wait); err != nil {
@@ -167,38 +181,16 @@ func (s *Subscriber) reply(ctx context.Context, r *message.Message) error {
 	}
 }
 
-// runUnacked carries out a message that nobody acknowledges, and returns its reply or nil.
-func (s *Subscriber) runUnacked(ctx context.Context, m *message.Message) *message.Message {
-	w := kvstore.Waiting{Message: m, Accepted: m.Accepted}
-	var f kvstore.Finished
-	if s.opts.Spec.Crash == Exact {
-		s.step(m, StepStarted, "")
-		started := time.Now()
-		calls := []*Call{s.call(m, 1)}
-		err := s.guard(m, func() error {
-			if _, err := s.opts.Spec.Mark(calls); err != nil {
-				return err
-			}
-			return s.opts.Spec.RunAll(ctx, calls)[0]
-		})
-		f = s.ended(w, 1, started, Outcome{Exit: -1}, 0, err)
-	} else {
-		f, _ = s.run(ctx, w, 1) // the end says how it went
-	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	s.reportEnd(&f)
-	s.step(m, StepEnded, endText(&f.Result))
-	return f.Reply
-}
-
 func (s *Subscriber) reportStore(id message.ID, err error) {
 	s.opts.Report.Report(errorkernel.Event{Class: errorkernel.StoreFailed, Process: s.process, ID: id, Method: s.opts.Spec.Name, Err: err})
 }
 
 func (s *Subscriber) step(m *message.Message, what StepKind, text string) {
 	s.opts.Progress.step(Step{ID: m.ID, What: what, Peer: m.From, Method: m.Method, Text: text})
+}
+
+func (s *Subscriber) stepEnded(m *message.Message, r *message.Result) {
+	s.opts.Progress.step(Step{ID: m.ID, What: StepEnded, Peer: m.From, Method: m.Method, Text: endText(r), Result: r})
 }
 
 func endText(r *message.Result) string {

@@ -1,35 +1,33 @@
 package process_test
 
 import (
-	"testing"
-
 	"steward/kvstore"
 	"steward/message"
 )
 
 // check looks whether what is promised was kept, when all nodes are up and quiet. Messages
 // have to be numbered upwards for each sender, receiver and method.
-func (w *world) check(t *testing.T) {
-	t.Helper()
-	w.checkOrder(t)
+func (w *world) check() {
+	w.t.Helper()
+	w.checkOrder()
 	for i := range w.asked {
-		w.checkOnce(t, &w.asked[i])
-		w.checkEnd(t, &w.asked[i])
+		w.checkOnce(&w.asked[i])
+		w.checkEnd(&w.asked[i])
 	}
 	for _, n := range w.nodes {
 		if waits := n.up.waiting(); waits != "" {
-			t.Errorf("%s: still waiting: %s", n.name, waits)
+			w.fault("%s: still waiting: %s", n.name, waits)
 		}
 		if messages, bytes, err := n.up.kv.Sizes(); err != nil || messages != 0 || bytes != 0 {
-			t.Errorf("%s: the ring counts %d messages and %d bytes: %v", n.name, messages, bytes, err)
+			w.fault("%s: the ring counts %d messages and %d bytes: %v", n.name, messages, bytes, err)
 		}
 	}
 }
 
 // checkOrder: for one sender, receiver and method, messages begin in the order in which they
 // were accepted. What may be run again after a crash begins where it was cut off.
-func (w *world) checkOrder(t *testing.T) {
-	t.Helper()
+func (w *world) checkOrder() {
+	w.t.Helper()
 	type stream struct {
 		from, to message.Node
 		method   message.Method
@@ -46,7 +44,7 @@ func (w *world) checkOrder(t *testing.T) {
 		switch {
 		case last.life == r.life && r.n <= last.n && !again,
 			last.life != r.life && r.n <= top.n && r.method == once && !again:
-			t.Errorf("P3: %s from %s on %s: number %d (attempt %d) began after %d (attempt %d)",
+			w.fault("P3: %s from %s on %s: number %d (attempt %d) began after %d (attempt %d)",
 				r.method, r.from, r.node, r.n, r.attempt, last.n, last.attempt)
 		}
 		latest[s] = r
@@ -60,12 +58,12 @@ func (w *world) checkOrder(t *testing.T) {
 			last := 0
 			for _, e := range entries {
 				if seen[e.id] {
-					t.Errorf("P2: %s on %s: number %d (%s) was appended twice", file, n.name, e.n, e.id)
+					w.fault("P2: %s on %s: number %d (%s) was appended twice", file, n.name, e.n, e.id)
 				}
 				seen[e.id] = true
 				if file == string(exact)+" from "+string(e.from) {
 					if e.n <= last {
-						t.Errorf("P3: %s on %s: %d behind %d", file, n.name, e.n, last)
+						w.fault("P3: %s on %s: %d behind %d", file, n.name, e.n, last)
 					}
 					last = e.n
 				}
@@ -87,8 +85,8 @@ func (w *world) begun(a *asked) []run {
 
 // checkOnce: no run of a method that is not to be repeated begins twice, and it begins again
 // only as often as the message says.
-func (w *world) checkOnce(t *testing.T, a *asked) {
-	t.Helper()
+func (w *world) checkOnce(a *asked) {
+	w.t.Helper()
 	if a.Method != once && a.Method != manyOnce {
 		return
 	}
@@ -98,7 +96,7 @@ func (w *world) checkOnce(t *testing.T, a *asked) {
 			continue // it said itself that it did nothing
 		}
 		if r.attempt <= last || r.attempt > 1+a.MethodRetries {
-			t.Errorf("P2: %s %d from %s on %s: attempt %d after attempt %d, %d retries",
+			w.fault("P2: %s %d from %s on %s: attempt %d after attempt %d, %d retries",
 				a.Method, a.n, a.by, a.To, r.attempt, last, a.MethodRetries)
 		}
 		last = r.attempt
@@ -117,15 +115,15 @@ func (n *simNode) appended(a *asked) int {
 }
 
 // checkEnd: a message that was accepted has an end, and the end is true.
-func (w *world) checkEnd(t *testing.T, a *asked) {
-	t.Helper()
+func (w *world) checkEnd(a *asked) {
+	w.t.Helper()
 	if a.ID.IsZero() {
 		return // the node died before it said yes: both are right
 	}
 	sender, receiver := w.named(a.by), w.named(a.To)
 	life := sender.sent(a.ID)
 	fail := func(what string) {
-		t.Errorf("P4: %s %d (%s) from %s to %s ended as %s, %s %q: %s", a.Method, a.n, a.ID, a.by, a.To, life.State, life.Code, life.Text, what)
+		w.fault("P4: %s %d (%s) from %s to %s ended as %s, %s %q: %s", a.Method, a.n, a.ID, a.by, a.To, life.State, life.Code, life.Text, what)
 	}
 	_, dead := sender.dead()[a.ID]
 	runs := len(w.begun(a))

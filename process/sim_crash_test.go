@@ -106,6 +106,7 @@ func TestCrashAtAnyCommit(t *testing.T) {
 	for _, victim := range []message.Node{"a", "b"} {
 		for _, late := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s late %v", victim, late), func(t *testing.T) {
+				t.Parallel()
 				for call, died := 1, true; died; call++ {
 					ok := t.Run(fmt.Sprint(call), func(t *testing.T) {
 						inWorld(t, func(t *testing.T, w *world) { died = crashAt(t, w, victim, call, late) })
@@ -120,6 +121,7 @@ func TestCrashAtAnyCommit(t *testing.T) {
 }
 
 func crashAt(t *testing.T, w *world, victim message.Node, call int, late bool) (died bool) {
+	w.step = 100 * time.Millisecond
 	a, b := w.add("a"), w.add("b")
 	a.window, b.laneMessages = 8, 6
 	a.start()
@@ -159,7 +161,7 @@ func crashAt(t *testing.T, w *world, victim message.Node, call int, late bool) (
 		revive()
 		return a.up.waiting() == "" && b.up.waiting() == ""
 	})
-	w.check(t)
+	w.check()
 	return died
 }
 
@@ -198,6 +200,9 @@ func TestSenderWithAnOlderStoreLosesNothingAndRepeatsNothing(t *testing.T) {
 		{3, 0, 4, 3},
 		{3, 2, 4, 1}, // the copy was made while some waited
 		{0, 0, 2, 1},
+		{3, 0, 4, 4}, // the new messages have the numbers of those that were lost
+		{3, 0, 4, 10},
+		{3, 2, 4, 9},
 	} {
 		t.Run(fmt.Sprintf("%+v", tt), func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {

@@ -123,3 +123,64 @@ func TestSubscriberThatFailedGoesOnAtOnce(t *testing.T) {
 		wantList(t, "exact", b.file(exact, a), []int{10, 11, 20, 21, 30, 31})
 	})
 }
+
+func TestHungMethodDelaysNoOtherMethodOrSender(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.pair()
+		c := w.add("c")
+		c.start()
+		hung := do(b, once, 1, "hang")
+		hung.MethodTimeout = message.Forever
+		a.send(hung)
+		slow := do(b, manyOnce, 2, "hang")
+		slow.MethodTimeout = message.Forever
+		a.send(slow)
+		a.send(do(b, repeat, 3), do(b, exact, 4), do(b, manyOnce, 5))
+		c.send(do(b, once, 6))
+		start := time.Now()
+		synctest.Wait()
+		got := b.numbers(once, repeat, exact, manyOnce)
+		slices.Sort(got)
+		wantList(t, "runs", got, upTo(6))
+		want(t, "time", time.Since(start), 0)
+	})
+}
+
+func TestMethodIsCutOffAtItsTimeout(t *testing.T) {
+	for _, method := range []message.Method{repeat, once, exact, manyOnce} {
+		t.Run(string(method), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				a, b := w.pair()
+				m := answered(do(b, method, 1, "hang"))
+				m.MethodTimeout = 3 * time.Second
+				ids := a.send(m)
+				start := time.Now()
+				synctest.Wait()
+				a.send(do(b, method, 2))
+				w.settled(time.Minute)
+				want(t, "code", a.sent(ids[0]).Code, message.CodeTimeout)
+				if runs := b.ran(method); method != manyOnce {
+					want(t, "next run", runs[len(runs)-1].at.Sub(start), 3*time.Second)
+				}
+			})
+		})
+	}
+}
+
+func TestPanicFailsItsMessageOnly(t *testing.T) {
+	for _, method := range []message.Method{repeat, once, manyOnce, exact} {
+		t.Run(string(method), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				a, b := w.pair()
+				bad := a.send(answered(do(b, method, 1, "panic")))
+				w.settled(time.Minute)
+				good := a.send(answered(do(b, method, 2)))
+				w.settled(time.Minute)
+				want(t, "code", a.sent(bad[0]).Code, message.CodeFailed)
+				want(t, "code", a.sent(good[0]).Code, message.CodeDone)
+				want(t, "reports", len(b.events.of(errorkernel.ProcessPanic)), 1)
+				want(t, "failed processes", len(b.events.of(errorkernel.ProcessFailed)), 0)
+			})
+		})
+	}
+}

@@ -166,10 +166,6 @@ func (g *gate) Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error
 	return done
 }
 
-func (g *gate) RenewEpoch(id kvstore.Stream) error {
-	return g.write("RenewEpoch", func() error { return g.store.RenewEpoch(id) })
-}
-
 func (g *gate) Take(a []kvstore.Arrival) (taken []kvstore.Taken, err error) {
 	err = g.write("Take", func() (err error) { taken, err = g.store.Take(a); return err })
 	return taken, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +16,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 150, "how many random runs")
+	simSeeds = flag.Int("sim.seeds", 100, "how many random runs")
 	simFirst = flag.Uint64("sim.first", 1, "the seed of the first one")
 )
 
@@ -27,10 +28,10 @@ func TestDeliveryUnderFaults(t *testing.T) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			inWorld(t, func(t *testing.T, w *world) {
-				s := newStorm(w, seed)
+				s := newStorm(w, seed, nil)
 				s.rage()
 				s.calm()
-				w.check(t)
+				w.check()
 				if t.Failed() {
 					t.Logf("again: go test ./process -run TestDeliveryUnderFaults -sim.seeds=1 -sim.first=%d", seed)
 				}
@@ -45,6 +46,7 @@ type storm struct {
 	w       *world
 	rng     *rand.Rand
 	numbers map[string]int // of the latest message of a stream
+	over    atomic.Bool
 
 	mu   sync.Mutex // guards what follows
 	wire *rand.Rand
@@ -54,7 +56,8 @@ type storm struct {
 
 var stormMethods = []message.Method{repeat, once, exact, manyOnce}
 
-func newStorm(w *world, seed uint64) *storm {
+// newStorm makes the nodes of a run. plant, if there is one, puts a fault into each.
+func newStorm(w *world, seed uint64, plant func(*storm, *life, store) store) *storm {
 	s := &storm{w: w, rng: rand.New(rand.NewPCG(seed, 1)), wire: rand.New(rand.NewPCG(seed, 2)), numbers: map[string]int{}}
 	w.step = 200 * time.Millisecond
 	for i := range 2 + s.rng.IntN(3) {
@@ -64,6 +67,9 @@ func newStorm(w *world, seed uint64) *storm {
 		n.parallel = int(s.oneOf(0, 1, 3))
 		n.idle = time.Duration(s.oneOf(0, 2, 5)) * time.Second
 		n.offline = s.chance(10)
+		if plant != nil {
+			n.plant = func(l *life, inner store) store { return plant(s, l, inner) }
+		}
 		n.start()
 	}
 	w.faults(s.fate)
@@ -164,7 +170,7 @@ func (s *storm) send() {
 		msgs = append(msgs, s.message(to, method, s.numbers[stream]))
 	}
 	if _, err := from.try(msgs...); err != nil && from.up.alive() {
-		s.w.t.Errorf("%s does not accept: %v", from.name, err)
+		s.w.fault("%s does not accept: %v", from.name, err)
 	}
 }
 
@@ -194,10 +200,9 @@ func (s *storm) message(to *simNode, method message.Method, n int) message.Messa
 // calm ends all faults and waits until everything has settled.
 func (s *storm) calm() {
 	s.weather(0, 0, 0)
+	s.over.Store(true)
+	s.bury()
 	for i, n := range s.w.nodes {
-		if n.up != nil && !n.up.alive() {
-			n.bury()
-		}
 		if n.up != nil && s.chance(50) {
 			n.crash()
 		}
@@ -210,7 +215,8 @@ func (s *storm) calm() {
 			s.w.net.Cut(string(n.name), string(other.name), false)
 		}
 	}
-	s.w.settled(time.Hour)
+	const patience = 10 * time.Minute
+	s.w.settled(patience)
 	s.w.advance(10 * time.Second) // what was late is here, and changes nothing
-	s.w.settled(time.Hour)
+	s.w.settled(patience)
 }

@@ -34,7 +34,7 @@ type world struct {
 	nodes []*simNode
 
 	mu    sync.Mutex // guards what follows
-	fault func(from, to string, d process.Delivery) memtransport.Fate
+	fate  func(from, to string, d process.Delivery) memtransport.Fate
 	wire  []sniffed // every frame and ack that was sent, while sniffing
 	sniff bool
 	runs  []run
@@ -43,6 +43,7 @@ type world struct {
 
 	// Owned by the test's goroutine.
 	step  time.Duration // between two looks at the world
+	found *[]string     // where faults go instead of failing the test, when they are planted
 	asked []asked       // what was handed in, in order
 }
 
@@ -84,16 +85,16 @@ func newWorld(t *testing.T, dir string) *world {
 	w := &world{t: t, dir: dir, codec: wire.NewCodec(), tries: map[message.ID]int{}, step: 10 * time.Millisecond, log: slog.New(slog.DiscardHandler)}
 	w.net = memtransport.New(memtransport.Options{MaxPayload: 1 << 20, Fault: func(from, to string, d process.Delivery) memtransport.Fate {
 		w.mu.Lock()
-		fault := w.fault
+		fate := w.fate
 		if w.sniff {
 			d.Data = bytes.Clone(d.Data)
 			w.wire = append(w.wire, sniffed{from, to, time.Now(), d})
 		}
 		w.mu.Unlock()
-		if fault == nil {
+		if fate == nil {
 			return memtransport.Fate{}
 		}
-		return fault(from, to, d)
+		return fate(from, to, d)
 	}})
 	return w
 }
@@ -113,7 +114,7 @@ func (w *world) close() {
 func (w *world) faults(f func(from, to string, d process.Delivery) memtransport.Fate) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.fault = f
+	w.fate = f
 }
 
 // lose loses the first n deliveries that match.
@@ -172,7 +173,11 @@ func (w *world) until(d time.Duration, what string, cond func() bool) {
 			return
 		}
 		if !time.Now().Before(end) {
-			w.t.Fatalf("after %v still not: %s\n%s", d, what, w.state())
+			if w.found == nil {
+				w.t.Fatalf("after %v still not: %s\n%s", d, what, w.state())
+			}
+			w.fault("after %v still not: %s", d, what)
+			return
 		}
 	}
 }
@@ -188,6 +193,16 @@ func (w *world) settled(d time.Duration) {
 		}
 		return true
 	})
+}
+
+// fault fails the test, or notes what was found when it is looked for.
+func (w *world) fault(format string, args ...any) {
+	w.t.Helper()
+	if w.found == nil {
+		w.t.Errorf(format, args...)
+		return
+	}
+	*w.found = append(*w.found, fmt.Sprintf(format, args...))
 }
 
 // state describes what waits where, for the text of a failure.
@@ -225,7 +240,7 @@ type simNode struct {
 	parallel     int
 	without      message.Method // has no subscriber
 	allowed      func(message.Node) bool
-	plant        func(store) store // puts a fault between processes and store
+	plant        func(*life, store) store // puts a fault between processes and store
 }
 
 // add makes a node that is down.
@@ -241,6 +256,7 @@ func (w *world) pair() (a, b *simNode) {
 	a, b = w.add("a"), w.add("b")
 	a.start()
 	b.start()
+	synctest.Wait() // a word of presence that comes later would have something sent twice
 	return a, b
 }
 
@@ -284,7 +300,7 @@ func (n *simNode) start() {
 	n.must(err)
 	var inner store = l.kv
 	if n.plant != nil {
-		inner = n.plant(inner)
+		inner = n.plant(l, inner)
 	}
 	l.gate = &gate{store: inner, kill: l.kill}
 	l.link = n.w.net.Node(string(n.name))

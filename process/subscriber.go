@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -47,6 +48,8 @@ type SubscriberOptions struct {
 	Report   errorkernel.Reporter
 	Progress *Progress
 	Log      *slog.Logger
+	// Start names this start of the node; see message.HeaderStart. It may be empty.
+	Start string
 	// MaxParallel bounds the runs of a method without order (default 64).
 	MaxParallel int
 	// Idle is how long a lane without work stays (default 1 minute).
@@ -126,7 +129,7 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	subject := message.Subject{Node: s.opts.Env.Self, Method: s.opts.Spec.Name, Kind: s.opts.Spec.Kind}
-	for _, kind := range []message.Kind{subject.Kind, subject.Kind.WithoutACK()} {
+	for _, kind := range slices.Compact([]message.Kind{subject.Kind, subject.Kind.WithoutACK()}) {
 		subject.Kind = kind
 		sub, err := s.opts.Transport.Subscribe(subject.String(), func(d Delivery) {
 			select {
@@ -208,7 +211,7 @@ func (s *Subscriber) take(ctx context.Context, batch []Delivery) {
 }
 
 func (s *Subscriber) ack(f *received, t *kvstore.Taken) {
-	a := wire.Ack{By: s.opts.Env.Self, To: f.Stream.Peer, Method: f.Stream.Method, Epoch: f.Epoch, Next: t.Next, Gap: t.Gap, Busy: t.Busy}
+	a := wire.Ack{By: s.opts.Env.Self, To: f.Stream.Peer, Method: f.Stream.Method, Epoch: f.Epoch, Next: t.Next, Gap: t.Gap, Busy: t.Busy, Newer: t.Newer}
 	for _, r := range t.Refused {
 		a.Refused = append(a.Refused, wire.Refusal{Seq: r.Seq, Code: message.Code(r.Code), Text: r.Text})
 	}
@@ -263,6 +266,7 @@ func (s *Subscriber) check(d Delivery) (received, bool) {
 			it.Refuse, it.Text = message.CodeDenied, fmt.Sprintf("%s may not use %s on %s", f.From, s.opts.Spec.Name, s.opts.Env.Self)
 		default:
 			m.From, m.To, m.Method = f.From, s.opts.Env.Self, f.Method
+			s.rename(m)
 			it.ID = m.ID
 			it.Accepted = now.Add(-max(0, time.UnixMilli(f.Sent).Sub(m.Accepted)))
 			m.Accepted = it.Accepted
@@ -379,29 +383,4 @@ func (s *Subscriber) retire(l *lane) bool {
 	l.running = false
 	delete(s.lanes, l.id)
 	return true
-}
-
-// passUnacked hands messages without ACK on, and drops what there is no room for.
-func (s *Subscriber) passUnacked(msgs []*message.Message) {
-	for _, m := range msgs {
-		select {
-		case s.unacked <- m:
-		default:
-			s.log.Debug("dropped: too many messages without ACK wait", logattr.Msg(m), logattr.From(m.From))
-		}
-	}
-}
-
-// serveUnacked runs messages without ACK, one after the other.
-func (s *Subscriber) serveUnacked(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case m := <-s.unacked:
-			if reply := s.runUnacked(ctx, m); reply != nil && ctx.Err() == nil {
-				s.reply(ctx, reply)
-			}
-		}
-	}
 }

@@ -102,16 +102,22 @@ func brokerMain() {
 	s.Shutdown()
 }
 
-// ncMain is "nc [-N] -U PATH". As Debian's does, it goes on reading when its stdin has ended,
+// ncMain is "nc [-N] -U PATH" or "nc [-N] HOST PORT". As Debian's does, it goes on reading when its stdin has ended,
 // until the other side closes; with -N it tells the other side that nothing more comes.
 func ncMain() {
 	flags := flag.NewFlagSet("nc", flag.ExitOnError)
 	half := flags.Bool("N", false, "close the connection for writing at the end of stdin")
-	unix := flags.Bool("U", false, "connect to a unix socket; needed")
-	if err := flags.Parse(os.Args[1:]); err != nil || !*unix || flags.NArg() != 1 {
-		fail(errors.New("usage: nc [-N] -U PATH"))
+	unix := flags.Bool("U", false, "connect to a unix socket")
+	_ = flags.Parse(os.Args[1:]) // exits when it fails
+	network, addr := "unix", flags.Arg(0)
+	switch {
+	case *unix && flags.NArg() == 1:
+	case !*unix && flags.NArg() == 2:
+		network, addr = "tcp", net.JoinHostPort(flags.Arg(0), flags.Arg(1))
+	default:
+		fail(errors.New("usage: nc [-N] -U PATH, or nc [-N] HOST PORT"))
 	}
-	conn, err := net.Dial("unix", flags.Arg(0))
+	conn, err := net.Dial(network, addr)
 	if err != nil {
 		fail(err)
 	}
@@ -122,7 +128,7 @@ func ncMain() {
 	}()
 	_, _ = io.Copy(conn, os.Stdin) // what comes back says what the other side thinks of it
 	if *half {
-		_ = conn.(*net.UnixConn).CloseWrite()
+		_ = conn.(interface{ CloseWrite() error }).CloseWrite()
 	}
 	if err := <-answered; err != nil {
 		fail(err)

@@ -33,10 +33,12 @@ import (
 //	SEED     the messages of the first documents, as they stand there
 //	NEWLINE  the character
 //	BROKER   host:port of the broker of this script, running or not
+//	PORT     a port of 127.0.0.1 that nobody else uses
 func TestScripts(t *testing.T) {
-	deadline, ok := t.Deadline()
-	if !ok {
-		deadline = time.Now().Add(10 * time.Minute)
+	// A program that hangs is not waited for as long as go test would.
+	deadline := time.Now().Add(5 * time.Minute)
+	if end, ok := t.Deadline(); ok && end.Before(deadline) {
+		deadline = end
 	}
 	var ports ports
 	testscript.Run(t, testscript.Params{
@@ -59,6 +61,11 @@ func TestScripts(t *testing.T) {
 			}
 			env.Setenv("NEWLINE", "\n")
 			env.Setenv("BROKER", w.broker)
+			extra, err := ports.free()
+			if err != nil {
+				return err
+			}
+			env.Setenv("PORT", strings.TrimPrefix(extra, "127.0.0.1:"))
 			env.Vars = append(env.Vars, nodeEnv...)
 			env.Vars = append(env.Vars, "STEWARD_BROKER_ADDRESS="+w.broker)
 			return nil

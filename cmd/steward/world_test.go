@@ -194,7 +194,7 @@ func (p *proc) exited(ts *testscript.TestScript, want string) {
 // end kills what still runs, and shows what nodes had to say when the script has failed.
 func (w *world) end(t testscript.T) {
 	failed := false
-	if f, ok := t.(testscript.TFailed); ok {
+	if f, ok := t.(interface{ Failed() bool }); ok {
 		failed = f.Failed()
 	}
 	names := slices.Sorted(maps.Keys(w.procs))

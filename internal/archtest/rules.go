@@ -132,6 +132,7 @@ const maxLines = 600
 var goroutines = []struct{ place, why string }{
 	{"process/supervisor.go", "starts every supervised process"},
 	{"process/lane.go", "runs the messages of a method without order side by side, and waits for all of them at its end"},
+	{"process/unacked.go", "runs messages without ACK side by side, and waits for all of them at its end"},
 	{"kvstore/writer.go", "the one writer of the file, ended by closing the store"},
 	{"process/transport", "a link reads and calls back in goroutines of its own, ended by closing it"},
 	{"process/ingress", "a listener serves its clients side by side, and waits for all of them at its end"},

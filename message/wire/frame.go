@@ -31,6 +31,8 @@ const (
 	// maxReason bounds the texts of an ack in bytes. They end in error messages, which must
 	// not grow with what a peer sends.
 	maxReason = 1 << 10
+	// maxEpoch leaves room above the highest epoch.
+	maxEpoch = 1 << 62
 	// minCompress is the size below which compression is not tried.
 	minCompress = 128
 )
@@ -42,7 +44,9 @@ var ErrVersion = errors.New("written in a format of a newer version of steward")
 // up to, not including, End. Numbers in between that have no entry were given up by the
 // sender, as was everything below Base that the receiver has not seen.
 //
-// A frame with Epoch 0 is outside of any stream: its entries are run as they come, without
+// Epochs of a stream only go up: each run of the sender has a higher one. A receiver takes
+// nothing of an epoch below the highest that it has seen: that is late, or from a sender with
+// an old store, which is told. A frame with Epoch 0 is outside of any stream: its entries are run as they come, without
 // ACK, order or dedupe.
 type Frame struct {
 	_      struct{} `cbor:",toarray"`
@@ -82,6 +86,9 @@ type Ack struct {
 	// Refused lists messages at and above the frame's base that were taken off the stream
 	// without being accepted. No retry can help them.
 	Refused []Refusal
+	// Newer, when not 0, is an epoch above that of the frame which the receiver has seen on
+	// this stream. Nothing of the frame was taken, and nothing will be below that epoch.
+	Newer uint64
 	// Code and Text are set when the frame as a whole was refused.
 	Code message.Code
 	Text string
@@ -141,6 +148,9 @@ func (f *Frame) check() error {
 	}
 	if f.Epoch == 0 {
 		return nil
+	}
+	if f.Epoch > maxEpoch {
+		return fmt.Errorf("epoch %d is too high", f.Epoch)
 	}
 	if f.Base < 1 || f.First < f.Base || f.End < f.First {
 		return fmt.Errorf("base %d, first %d, end %d are not in order", f.Base, f.First, f.End)

@@ -92,7 +92,7 @@ func anyMessage() *rapid.Generator[message.Message] {
 func anyFrame() *rapid.Generator[wire.Frame] {
 	return rapid.Custom(func(t *rapid.T) wire.Frame {
 		f := wire.Frame{From: anyNode().Draw(t, "from"), To: anyNode().Draw(t, "to"), Method: anyMethod().Draw(t, "method"),
-			Epoch: rapid.Uint64Min(1).Draw(t, "epoch"), Base: rapid.Uint64Range(1, 1<<60).Draw(t, "base"), Sent: rapid.Int64().Draw(t, "sent")}
+			Epoch: rapid.Uint64Range(1, 1<<62).Draw(t, "epoch"), Base: rapid.Uint64Range(1, 1<<60).Draw(t, "base"), Sent: rapid.Int64().Draw(t, "sent")}
 		f.First = f.Base + rapid.Uint64Range(0, 10).Draw(t, "ahead")
 		seq := f.First
 		for range rapid.IntRange(0, 20).Draw(t, "n") {
@@ -107,7 +107,7 @@ func anyFrame() *rapid.Generator[wire.Frame] {
 
 func anyAck() *rapid.Generator[wire.Ack] {
 	return rapid.Custom(func(t *rapid.T) wire.Ack {
-		a := wire.Ack{By: anyNode().Draw(t, "by"), To: anyNode().Draw(t, "to"), Method: anyMethod().Draw(t, "method"), Epoch: rapid.Uint64().Draw(t, "epoch"),
+		a := wire.Ack{By: anyNode().Draw(t, "by"), To: anyNode().Draw(t, "to"), Method: anyMethod().Draw(t, "method"), Epoch: rapid.Uint64().Draw(t, "epoch"), Newer: rapid.Uint64().Draw(t, "newer"),
 			Next: rapid.Uint64().Draw(t, "next"), Gap: rapid.Bool().Draw(t, "gap"), Busy: rapid.Bool().Draw(t, "busy"),
 			Code: message.CodeInvalid, Text: rapid.String().Draw(t, "text")}
 		for range rapid.IntRange(0, 5).Draw(t, "n") {

@@ -82,6 +82,10 @@ func (d *Decoder) Next() ([]Draft, error) {
 // It is for a reader that has less patience in the middle of an array than before one.
 func (d *Decoder) Pending() bool { return d.pending }
 
+// Offset is how many bytes of the stream belong to the arrays that Next has returned, and
+// to what stood before them. While an array is pending it is somewhere within that.
+func (d *Decoder) Offset() int64 { return d.in.offset() }
+
 func (d *Decoder) next() ([]Draft, error) {
 	for {
 		indent, err := d.start()

@@ -134,7 +134,7 @@ func FuzzText(f *testing.F) {
 				t.Errorf("%d messages", len(o.drafts))
 			}
 			def := defaults()
-			def.AllowFrom = seed%2 == 0
+			def.OnlySelf = seed%2 == 0
 			messages, err := wire.ResolveAll(o.drafts, def)
 			if err != nil {
 				if len(err.Error()) > 2000 || !errors.Is(err, message.ErrInvalid) {

@@ -45,8 +45,12 @@ type Defaults struct {
 	MaxReceivers int
 	MaxMessages  int
 
-	// AllowFrom lets a message name its sender.
-	AllowFrom bool
+	// OnlySelf is for messages to this node only: it is their receiver when they name none,
+	// and another one is refused.
+	OnlySelf bool
+	// Start, if not empty, is the start of the node that the messages belong to; see
+	// message.HeaderStart.
+	Start string
 }
 
 const (
@@ -134,23 +138,34 @@ func (r *resolver) draft(d *Draft) *RefusedError {
 			return err
 		}
 	}
+	// Nobody acknowledges these, and nothing is kept of them.
+	if info, _ := r.Catalog.Method(m.Method); info.Kind == message.EventNACK || info.Kind == message.CommandNACK {
+		m.ACKTimeout = 0
+	}
 	return r.receivers(d, &m)
 }
 
 func (r *resolver) sender(d *Draft, m *message.Message) *RefusedError {
+	set := func(header, value string) {
+		if m.Headers == nil {
+			m.Headers = map[string]string{}
+		}
+		m.Headers[header] = value
+	}
+	if r.Start != "" {
+		set(message.HeaderStart, r.Start)
+	}
 	if d.FromNode == nil {
 		return nil
 	}
-	if !r.AllowFrom {
-		return refusef("fromNode", "filled in by the node, leave it out")
+	from := message.Node(*d.FromNode)
+	if from == message.Local || from == r.Self {
+		return nil
 	}
-	m.From = message.Node(*d.FromNode)
-	if m.From == message.Local {
-		m.From = r.Self
-	}
-	if err := m.From.Check(); err != nil {
+	if err := from.Check(); err != nil {
 		return refuse("fromNode", err)
 	}
+	set(message.HeaderFrom, string(from))
 	return nil
 }
 
@@ -159,9 +174,6 @@ func (r *resolver) methods(d *Draft, m *message.Message) *RefusedError {
 		return refusef("", `no method: set "method"`)
 	}
 	m.Method = modern(d.Method)
-	if m.Method == message.MethodNone {
-		return refusef("method", "%s stands for no reply, as a replyMethod; it does nothing", message.MethodNone)
-	}
 	info, ok := r.Catalog.Method(m.Method)
 	if !ok {
 		return refuse("", r.unknown(m.Method))
@@ -303,6 +315,9 @@ func (r *resolver) operation(d *Draft, m *message.Message) *RefusedError {
 // receivers appends one copy of m per receiver. The copies share what is inside of them:
 // a message is not changed any more.
 func (r *resolver) receivers(d *Draft, m *message.Message) *RefusedError {
+	if r.OnlySelf && len(d.ToNodes) == 0 {
+		d.ToNodes = []string{string(message.Local)}
+	}
 	switch {
 	case len(d.ToNodes) == 0:
 		return refuse("", errNoReceiver)
@@ -323,6 +338,12 @@ func (r *resolver) receivers(d *Draft, m *message.Message) *RefusedError {
 		}
 		if err := m.To.Check(); err != nil {
 			return refuse("toNode", err)
+		}
+		if m.To != r.Self && r.OnlySelf {
+			return refusef("toNode", "found %s, but what is in this folder is for this node itself: leave it out, or write local", message.Quote(name))
+		}
+		if m.To != r.Self && d.FromNode != nil {
+			return refusef("fromNode", "filled in by the node, leave it out; only a message to the node itself can have another one")
 		}
 		if n := base + len(m.To); r.MaxSize > 0 && n > r.MaxSize {
 			return refusef("", "it is too large: about %d bytes, the limit is %d", n, r.MaxSize)
@@ -350,6 +371,9 @@ func size(m *message.Message) int {
 	}
 	for _, s := range m.ReplyMethodArgs {
 		n += perText + len(s)
+	}
+	for k, v := range m.Headers {
+		n += 2*perText + len(k) + len(v)
 	}
 	if op := m.Operation; op != nil {
 		n += len(op.Cmd) + len(op.Arg.Method) + len(op.Arg.Kind) + len(op.Arg.ReceivingNode)

@@ -66,13 +66,13 @@ func TestResolveFillsInDefaults(t *testing.T) {
 }
 
 func TestResolveTakesWhatIsGiven(t *testing.T) {
-	got, err := resolve(t, `{"toNode":"ship1","method":"REQOpCommand","methodArgs":["x"],"replyMethod":"REQNone","replyMethodArgs":["y"],
+	got, err := resolve(t, `{"toNode":"local","method":"REQOpCommand","methodArgs":["x"],"replyMethod":"REQNone","replyMethodArgs":["y"],
 		"ACKTimeout":0,"retries":0,"retryWait":7,"replyACKTimeout":8,"replyRetries":9,"methodTimeout":-1,"replyMethodTimeout":11,
 		"methodRetries":12,"ttl":13,"directory":"/a/b","fileName":"c","fromNode":"other",
 		"operation":{"opCmd":"startProc","opArg":{"method":"REQPing","kind":"subscriber","receivingNode":"ship2","id":5,"allowedNodes":["*","ship3"]}}}`,
-		func() wire.Defaults { d := defaults(); d.AllowFrom = true; return d }())
+		func() wire.Defaults { d := defaults(); d.Start = "start 7"; return d }())
 	want := []message.Message{{
-		From: "other", To: "ship1", Method: "REQOpCommand", Data: []string{"x"}, ReplyMethod: "REQNone", ReplyMethodArgs: []string{"y"},
+		From: "central", To: "central", Method: "REQOpCommand", Headers: map[string]string{message.HeaderFrom: "other", message.HeaderStart: "start 7"}, Data: []string{"x"}, ReplyMethod: "REQNone", ReplyMethodArgs: []string{"y"},
 		RetryWait: 7 * time.Second, ReplyACKTimeout: 8 * time.Second, ReplyRetries: 9,
 		MethodTimeout: message.Forever, ReplyMethodTimeout: 11 * time.Second, MethodRetries: 12, TTL: 13 * time.Second,
 		Directory: "/a/b", FileName: "c",
@@ -110,7 +110,6 @@ func TestResolveRefuses(t *testing.T) {
 		{`"method":"reqclicommand"`, `message 2: unknown method "reqclicommand", did you mean "REQCliCommand"?`},
 		{`"method":"` + long + `"`, `message 2: unknown method "` + long[:64] + `"… (1000 bytes)`},
 		{`"method":""`, `message 2: no method: set "method"`},
-		{`"method":"REQNone"`, `message 2: method: REQNone stands for no reply, as a replyMethod; it does nothing`},
 		{`"replyMethod":"REQPongg"`, `message 2: replyMethod: unknown method "REQPongg", did you mean "REQPong"?`},
 		{`"toNode":"../x"`, `message 2: toNode: invalid node name "../x": blanks, control characters, "*", ">", "/" and "\" are not allowed`},
 		{`"toNode":">"`, `message 2: toNode: invalid node name ">": blanks, control characters, "*", ">", "/" and "\" are not allowed`},
@@ -118,7 +117,7 @@ func TestResolveRefuses(t *testing.T) {
 		{`"toNodes":[]`, `message 2: no receiver: set "toNode" or "toNodes"`},
 		{`"toNode":""`, `message 2: toNode: invalid node name: it is empty`},
 		{`"method":"REQCliCommand"`, `message 2: data: REQCliCommand wants at least 1, found 0`},
-		{`"fromNode":"central"`, `message 2: fromNode: filled in by the node, leave it out`},
+		{`"fromNode":"central"`, `message 2: fromNode: filled in by the node, leave it out; only a message to the node itself can have another one`},
 		{`"schedule":[1,2]`, `message 2: schedule is not supported in this version`},
 		{`"ACKTimeout":-1`, `message 2: ACKTimeout: found -1, want seconds from 0 on`},
 		{`"replyACKTimeout":-1`, `message 2: replyACKTimeout: found -1, want seconds from 0 on`},
@@ -186,5 +185,19 @@ func TestResolveOfOneDraftSaysWhereItStood(t *testing.T) {
 	}
 	if _, err := wire.ResolveAll(nil, wire.Defaults{}); err == nil {
 		t.Error("no error without a catalog")
+	}
+}
+
+// What the startup folder holds is for the node itself, which need not be named.
+func TestOnlySelfRefusesOtherReceivers(t *testing.T) {
+	own := defaults()
+	own.OnlySelf = true
+	for _, text := range []string{`{"method":"REQPing"}`, `{"method":"REQPing","toNode":"local"}`, `{"method":"REQPing","toNodes":["central"]}`} {
+		if got, err := resolve(t, text, own); err != nil || len(got) != 1 || got[0].To != "central" {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
+	if got, err := resolve(t, `{"method":"REQPing","toNodes":["local","ship1"]}`, own); err == nil || !strings.Contains(err.Error(), "for this node itself") {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -29,11 +29,11 @@ func checkPath(path string) error {
 	return nil
 }
 
-// listener is a unix socket at a path of its own.
+// listener is a unix socket at a path of its own, or a TCP port.
 type listener struct {
 	net.Listener
-	path string
-	file os.FileInfo
+	name string      // its path, or its address
+	file os.FileInfo // nil for a TCP port
 }
 
 // listen makes the socket. Nobody but the owner can open it at any time: it is bound in a
@@ -72,7 +72,7 @@ func listen(path string) (_ *listener, err error) {
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	return &listener{Listener: ln, path: path, file: file}, nil
+	return &listener{Listener: ln, name: path, file: file}, nil
 }
 
 func place(bound, path string) (os.FileInfo, error) {
@@ -109,13 +109,16 @@ func checkFree(path string) error {
 	return fmt.Errorf("another steward is running on %s, use -socketFolder", path)
 }
 
-// remove takes the socket file away, unless another one stands there by now.
+// remove takes the socket file away, if there is one and no other stands there by now.
 func (l *listener) remove() error {
-	info, err := os.Lstat(l.path)
+	if l.file == nil {
+		return nil
+	}
+	info, err := os.Lstat(l.name)
 	if err != nil || !os.SameFile(info, l.file) {
 		return nil
 	}
-	if err := os.Remove(l.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(l.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove socket: %w", err)
 	}
 	return nil

@@ -33,6 +33,10 @@ const (
 type Options struct {
 	// Path is the socket file. Its folder is created if there is none.
 	Path string
+	// Addr is host:port to listen on with TCP, in place of Path. Without a host it is
+	// loopback: that others than the users of this machine may send messages has to be said
+	// in full, as in 0.0.0.0:4000.
+	Addr string
 	// Resolve checks one array; its error is the answer. It is called by many connections
 	// at once.
 	Resolve func([]wire.Draft) ([]message.Message, error)
@@ -58,10 +62,11 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Socket takes messages on a unix socket.
+// Socket takes messages on a unix socket or a TCP port.
 type Socket struct {
 	opt   Options
 	ready chan struct{}
+	addr  net.Addr // set before ready is closed
 
 	mu    sync.Mutex
 	conns map[*conn]struct{} // guarded by mu
@@ -75,8 +80,19 @@ func NewSocket(opt Options) (*Socket, error) {
 	case opt.IdleTimeout < 0 || opt.StallTimeout < 0 || opt.WriteTimeout < 0 || opt.LingerTimeout < 0 || opt.MaxConns < 0:
 		return nil, errors.New("ingress socket: a limit is negative")
 	}
-	if err := checkPath(opt.Path); err != nil {
-		return nil, err
+	switch {
+	case opt.Addr != "" && opt.Path != "":
+		return nil, errors.New("ingress socket: give Path or Addr, not both")
+	case opt.Addr != "":
+		addr, err := onLoopback(opt.Addr)
+		if err != nil {
+			return nil, err
+		}
+		opt.Addr = addr
+	default:
+		if err := checkPath(opt.Path); err != nil {
+			return nil, err
+		}
 	}
 	setDefault(&opt.StallTimeout, DefaultStallTimeout)
 	setDefault(&opt.WriteTimeout, 10*time.Second)
@@ -95,16 +111,38 @@ func setDefault[T comparable](v *T, standard T) {
 // Ready is closed when the socket takes connections.
 func (s *Socket) Ready() <-chan struct{} { return s.ready }
 
+// Addr is where the socket takes connections, once it is ready.
+func (s *Socket) Addr() net.Addr { return s.addr }
+
 // Serve opens the socket and serves it until ctx ends. It can be called once.
 func (s *Socket) Serve(ctx context.Context) error {
-	ln, err := listen(s.opt.Path)
+	ln, err := s.listen()
 	if err != nil {
 		return err
 	}
+	s.addr = ln.Addr()
 	close(s.ready)
-	s.opt.Log.Info("socket open", "path", s.opt.Path)
+	s.opt.Log.Info("socket open", "addr", ln.name)
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		s.opt.Log.Warn("everybody who reaches this address can send messages as this node", "addr", ln.name)
+	}
 	err = s.serve(ctx, ln)
 	return errors.Join(err, ln.remove())
+}
+
+func (s *Socket) listen() (*listener, error) {
+	if s.opt.Addr != "" {
+		return listenTCP(s.opt.Addr)
+	}
+	return listen(s.opt.Path)
+}
+
+// name is how the socket is called in texts.
+func (s *Socket) name() string {
+	if s.opt.Addr != "" {
+		return s.opt.Addr
+	}
+	return s.opt.Path
 }
 
 // serve closes ln in the end.
@@ -149,14 +187,14 @@ func (s *Socket) acceptConns(ctx context.Context, ln net.Listener, start func(*c
 			}
 			return nil
 		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("accept on %s: %w", s.opt.Path, err)
+			return fmt.Errorf("accept on %s: %w", s.name(), err)
 		case err != nil:
 			// Out of file descriptors, say: that passes when other connections end.
 			level := slog.LevelDebug
 			if pause == 0 {
 				level = slog.LevelWarn
 			}
-			s.opt.Log.Log(ctx, level, "connection not accepted", "path", s.opt.Path, "err", err)
+			s.opt.Log.Log(ctx, level, "connection not accepted", "addr", s.name(), "err", err)
 			pause = min(max(2*pause, shortestPause), longestPause)
 			select {
 			case <-time.After(pause):
@@ -169,7 +207,7 @@ func (s *Socket) acceptConns(ctx context.Context, ln net.Listener, start func(*c
 		if c := newConn(nc, &s.opt); s.keep(c) {
 			start(c)
 		} else {
-			s.opt.Log.Debug("connection refused", "path", s.opt.Path, "connections", s.opt.MaxConns)
+			s.opt.Log.Debug("connection refused", "addr", s.name(), "connections", s.opt.MaxConns)
 			c.turnAway(fmt.Errorf("too many connections: %d are open", s.opt.MaxConns))
 			_ = nc.Close()
 		}

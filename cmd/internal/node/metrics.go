@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,7 @@ import (
 type metrics struct {
 	n        *Node
 	registry *prometheus.Registry
+	addr     atomic.Value // string: where it is served
 }
 
 func newMetrics(n *Node) *metrics {
@@ -27,8 +29,13 @@ func newMetrics(n *Node) *metrics {
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "steward_info", Help: "Always 1; the labels say which node and version this is."},
 		[]string{"node", "version"})
 	info.WithLabelValues(string(n.self), n.opts.Version).Set(1)
+	steps := newStepMetrics(n.opts.Registry.Names())
+	n.progress.Observer = steps
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), info,
+		steps, stateMetrics{n},
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "steward_errors_sent_total", Help: "Error messages put on the way to central."},
+			func() float64 { return float64(n.errorsSent.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "steward_ring_buffer_messages", Help: "Messages that wait on the ring buffer for their receivers."},
 			func() float64 { count, _, _ := n.store.Sizes(); return float64(count) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "steward_ring_buffer_bytes", Help: "Bytes of the messages on the ring buffer."},
@@ -62,7 +69,7 @@ func (m *metrics) server(addr string) process.Service {
 			http.Error(w, "starting", http.StatusServiceUnavailable)
 		}
 	})
-	return httpServer(addr, mux)
+	return httpServer(addr, mux, func(a net.Addr) { m.addr.Store(a.String()) })
 }
 
 // profiling serves pprof on loopback.
@@ -73,16 +80,17 @@ func profiling(port string) process.Service {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return httpServer(net.JoinHostPort("127.0.0.1", port), mux)
+	return httpServer(net.JoinHostPort("127.0.0.1", port), mux, func(net.Addr) {})
 }
 
-// httpServer serves until its context ends.
-func httpServer(addr string, h http.Handler) process.Service {
+// httpServer serves until its context ends, and tells on which address.
+func httpServer(addr string, h http.Handler, listens func(net.Addr)) process.Service {
 	return process.ServiceFunc(func(ctx context.Context) error {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			return err
 		}
+		listens(l.Addr())
 		s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 		stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 		defer stop()

@@ -8,6 +8,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"steward/config"
@@ -44,6 +46,8 @@ type Node struct {
 	cfg  *config.Config
 	self message.Node
 	log  *slog.Logger
+	// start tells this start of the node from all others.
+	start string
 
 	teardown []step
 
@@ -54,10 +58,12 @@ type Node struct {
 	kernel    *errorkernel.Kernel
 	router    *process.Router
 	progress  process.Progress
-	root      *process.Supervisor
-	metrics   *metrics
-	closeOnce sync.Once
-	closeErr  error
+	// errorsSent counts error messages that were put on the way to central.
+	errorsSent atomic.Int64
+	root       *process.Supervisor
+	metrics    *metrics
+	closeOnce  sync.Once
+	closeErr   error
 }
 
 // step is one named step of the teardown.
@@ -73,7 +79,7 @@ func New(opts Options) (_ *Node, err error) {
 	case opts.Config == nil, opts.Registry == nil, opts.Log == nil, opts.Stdout == nil, opts.Stderr == nil:
 		return nil, errors.New("new node: an option is missing")
 	}
-	n := &Node{opts: opts, cfg: opts.Config, self: opts.Config.NodeName}
+	n := &Node{opts: opts, cfg: opts.Config, self: opts.Config.NodeName, start: rand.Text()}
 	n.log = opts.Log.With(logattr.Node(n.self))
 	defer func() {
 		if err != nil {
@@ -224,7 +230,20 @@ func (n *Node) sendError(ctx context.Context, text string) error {
 		To: n.cfg.CentralNodeName, Method: message.MethodErrorLog, Data: []string{text}, ReplyMethod: message.MethodNone,
 		ACKTimeout: n.cfg.ErrorMessageTimeout, Retries: n.cfg.ErrorMessageRetries, MethodTimeout: n.cfg.DefaultMethodTimeout,
 	}})
+	if err == nil {
+		n.errorsSent.Add(1)
+	}
 	return err
+}
+
+// MetricsAddr is where metrics, health and readiness are served, or empty as long as they
+// are not.
+func (n *Node) MetricsAddr() string {
+	if n.metrics == nil {
+		return ""
+	}
+	addr, _ := n.metrics.addr.Load().(string)
+	return addr
 }
 
 // Name is the node's name.

@@ -10,7 +10,6 @@ import (
 	"steward/message"
 	"steward/message/wire"
 	"steward/process"
-	"steward/process/ingress"
 )
 
 // openTree builds the process tree. Children start in the order in which they stand here
@@ -48,7 +47,11 @@ func (n *Node) openTree() error {
 	if err != nil {
 		return err
 	}
-	children = append(children, child("socket", socket))
+	ways, err := n.ways()
+	if err != nil {
+		return err
+	}
+	children = append(children, child("socket", socket), child("ways in", func() process.Service { return ways }))
 	outside, err := n.outside()
 	if err != nil {
 		return err
@@ -105,7 +108,7 @@ func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.S
 			Allowed: func(from message.Node) bool {
 				return slices.Contains(allowed, "*") || slices.Contains(allowed, string(from))
 			},
-			Report: n.kernel, Progress: &n.progress, Log: n.log, MaxParallel: n.cfg.MaxParallel,
+			Report: n.kernel, Progress: &n.progress, Log: n.log, MaxParallel: n.cfg.MaxParallel, Start: n.start,
 		}
 		if _, err := process.NewSubscriber(opts); err != nil {
 			return nil, fmt.Errorf("%s: %w", spec.Name, err)
@@ -119,27 +122,6 @@ func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.S
 		}))
 	}
 	return n.supervisor("subscribers", children)
-}
-
-// socket makes the unix socket.
-func (n *Node) socket() (func() process.Service, error) {
-	opts := ingress.Options{
-		Path:        n.SocketPath(),
-		Accept:      n.router.Accept,
-		Resolve:     func(drafts []wire.Draft) ([]message.Message, error) { return wire.ResolveAll(drafts, n.defaults()) },
-		IdleTimeout: n.cfg.SocketIdleTimeout,
-		Log:         n.log.With(logattr.Process("socket")),
-	}
-	if _, err := ingress.NewSocket(opts); err != nil {
-		return nil, err
-	}
-	return func() process.Service {
-		s, err := ingress.NewSocket(opts)
-		if err != nil {
-			return process.ServiceFunc(func(context.Context) error { return err })
-		}
-		return s
-	}, nil
 }
 
 // defaults is what the node fills into a message.

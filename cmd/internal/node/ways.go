@@ -1,0 +1,112 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"steward/internal/logattr"
+	"steward/kvstore"
+	"steward/message"
+	"steward/message/wire"
+	"steward/process"
+	"steward/process/ingress"
+)
+
+// socket makes the unix socket.
+func (n *Node) socket() (func() process.Service, error) {
+	opts := n.socketOptions("socket")
+	opts.Path = n.SocketPath()
+	return checked(func() (process.Service, error) { return ingress.NewSocket(opts) })
+}
+
+func (n *Node) socketOptions(name string) ingress.Options {
+	return ingress.Options{
+		Accept:      n.router.Accept,
+		Resolve:     n.resolve,
+		IdleTimeout: n.cfg.SocketIdleTimeout,
+		Log:         n.log.With(logattr.Process(name)),
+	}
+}
+
+// ways makes the branch of the ways in besides the socket. When one of them does not work
+// (its port is taken, its folder cannot be read), the node goes on, says so, and tries again.
+func (n *Node) ways() (*process.Supervisor, error) {
+	var children []process.Child
+	add := func(name string, restart process.RestartRule, make func() (process.Service, error)) error {
+		service, err := checked(make)
+		if err != nil {
+			return err
+		}
+		c := child(name, service)
+		c.Restart = restart
+		children = append(children, c)
+		return nil
+	}
+	var errs []error
+	if n.cfg.TCPListener != "" {
+		opts := n.socketOptions("tcp listener")
+		opts.Addr = n.cfg.TCPListener
+		errs = append(errs, add("tcp listener", process.Permanent, func() (process.Service, error) { return ingress.NewSocket(opts) }))
+	}
+	if n.cfg.ReadFolder != "" {
+		opts := n.fileOptions(n.cfg.ReadFolder)
+		errs = append(errs, add("read folder", process.Permanent, func() (process.Service, error) { return ingress.NewFolder(opts) }))
+	}
+	if n.cfg.InFile != "" {
+		opts := n.fileOptions(n.cfg.InFile)
+		errs = append(errs, add("in file", process.Permanent, func() (process.Service, error) { return ingress.NewInFile(opts) }))
+	}
+	startup := cmp.Or(n.cfg.StartupFolder, filepath.Join(n.cfg.ConfigFolder, "startup"))
+	if n.cfg.ReadFolder != "" && filepath.Clean(n.cfg.ReadFolder) == filepath.Clean(startup) {
+		return nil, fmt.Errorf("readFolder and startupFolder are both %s: what is there would be put away and not be run at the next start", startup)
+	}
+	opts := n.fileOptions(startup)
+	opts.Resolve = func(drafts []wire.Draft) ([]message.Message, error) {
+		def := n.defaults()
+		def.OnlySelf, def.Start = true, n.start
+		return wire.ResolveAll(drafts, def)
+	}
+	errs = append(errs, add("startup folder", process.Temporary, func() (process.Service, error) { return ingress.NewStartup(opts) }))
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return n.supervisor("ways in", children)
+}
+
+func (n *Node) fileOptions(path string) ingress.FileOptions {
+	return ingress.FileOptions{
+		Path: path, Resolve: n.resolve, Stamp: n.store.Stamp, Accept: n.router.AcceptStamped, Accepted: n.accepted,
+		Report: n.kernel, Log: n.log,
+	}
+}
+
+// resolve makes messages of what came in, or refuses it.
+func (n *Node) resolve(drafts []wire.Draft) ([]message.Message, error) {
+	return wire.ResolveAll(drafts, n.defaults())
+}
+
+func (n *Node) accepted(id message.ID) (bool, error) {
+	_, err := n.store.Sent(id)
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// checked makes a service once, to see whether its options are right, and returns what makes
+// it anew for each start.
+func checked(make func() (process.Service, error)) (func() process.Service, error) {
+	if _, err := make(); err != nil {
+		return nil, err
+	}
+	return func() process.Service {
+		s, err := make()
+		if err != nil {
+			return process.ServiceFunc(func(context.Context) error { return err })
+		}
+		return s
+	}, nil
+}

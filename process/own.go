@@ -1,0 +1,54 @@
+package process
+
+import (
+	"context"
+	"time"
+
+	"steward/kvstore"
+	"steward/message"
+)
+
+// own reports whether m was sent by this node itself, and is no reply: then its headers
+// are from here too.
+func (s *Subscriber) own(m *message.Message) bool {
+	return m.From == s.opts.Env.Self && !m.IsReply()
+}
+
+// rename puts the node in whose name a message of this node is in the place of its sender.
+func (s *Subscriber) rename(m *message.Message) {
+	if from := message.Node(m.Headers[message.HeaderFrom]); from != "" && s.own(m) {
+		m.From = from
+	}
+}
+
+// outdated reports whether m belongs to an earlier start of this node.
+func (s *Subscriber) outdated(m *message.Message) bool {
+	start := m.Headers[message.HeaderStart]
+	return start != "" && s.own(m) && start != s.opts.Start
+}
+
+// prepare ends what belongs to an earlier start of this node, without a reply or a word to
+// central: this start has its own. It returns the rest, with the senders that methods are to
+// see. An Exact method finishes what it has begun. The error is that of the node's stop.
+func (l *lane) prepare(ctx context.Context, waiting []kvstore.Waiting) ([]kvstore.Waiting, error) {
+	if l.id.Peer != l.s.opts.Env.Self {
+		return waiting, nil
+	}
+	rest := waiting[:0]
+	for _, w := range waiting {
+		if l.s.opts.Spec.Crash == Exact || !l.s.outdated(w.Message) {
+			l.s.rename(w.Message)
+			rest = append(rest, w)
+			continue
+		}
+		mark := uint64(0)
+		if w.Mark != nil {
+			mark = w.Arrival
+		}
+		res := message.Result{Code: message.CodeExpired, Text: "it belonged to an earlier start of the node", Exit: -1, Started: time.Now()}
+		if err := l.finish(ctx, mark, []kvstore.Finished{{Arrival: w.Arrival, Message: w.Message, Result: res}}); err != nil {
+			return nil, err
+		}
+	}
+	return rest, nil
+}

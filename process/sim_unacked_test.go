@@ -1,0 +1,68 @@
+package process_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"steward/errorkernel"
+	"steward/message"
+)
+
+func TestUnackedMessageIsSentOnceAndNotKept(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.pair()
+		m := answered(do(b, once, 1, "body=hello"))
+		m.ACKTimeout = 0
+		ids := a.send(m)
+		w.settled(time.Second)
+		wantList(t, "runs", b.numbers(once), []int{1})
+		want(t, "state", a.sent(ids[0]).State, message.StateDone)
+		want(t, "answers", len(a.ran(answer)), 1)
+
+		file := do(b, exact, 2)
+		file.ACKTimeout = 0
+		a.send(file)
+		synctest.Wait()
+		wantList(t, "file", b.file(exact, a), []int{2})
+
+		a.up.link.SetLink(false)
+		ids = a.send(m)
+		want(t, "state offline", a.sent(ids[0]).State, message.StateFailed)
+		want(t, "code offline", a.sent(ids[0]).Code, message.CodeUnreachable)
+		want(t, "reported", len(a.events.of(errorkernel.GivenUp)), 1)
+		a.up.link.SetLink(true)
+		w.advance(time.Minute)
+		wantList(t, "runs", b.numbers(once), []int{1})
+	})
+}
+
+func TestUnackedReplyIsSentOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.pair()
+		m := answered(do(b, once, 1))
+		m.ReplyACKTimeout = 0
+		ids := a.send(m)
+		w.settled(time.Second)
+		want(t, "answers", len(a.ran(answer)), 1)
+		// Nobody keeps the positions of what is not acknowledged, but the result counts.
+		if s := a.sent(ids[0]).State; s != message.StateDelivered && s != message.StateDone {
+			t.Errorf("state %v", s)
+		}
+	})
+}
+
+func TestOwnMessagesNeedNoLink(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a := w.add("a")
+		a.offline = true
+		a.start()
+		start := time.Now()
+		ids := a.send(answered(do(a, once, 1)), do(a, exact, 2))
+		synctest.Wait()
+		want(t, "state", a.sent(ids[0]).State, message.StateDone)
+		want(t, "time", time.Since(start), 0)
+		want(t, "answers", len(a.ran(answer)), 1)
+		wantList(t, "file", a.file(exact, a), []int{2})
+	})
+}
