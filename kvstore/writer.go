@@ -192,26 +192,33 @@ func guard(fn func() error) (err error) {
 }
 
 // reopen closes the file and opens it anew without the commit txid (0 for none), which is in
-// doubt. Until that works nothing is read or written. It returns err with what went wrong on top.
+// doubt. Readers wait for that. It returns err with what went wrong on top; while the file
+// cannot be opened, nothing is read or written.
 func (s *Store) reopen(txid uint64, err error) error {
 	s.dbMu.Lock()
 	_ = s.db.Close() // nothing of it is trusted
 	s.db, s.broken, s.doubtful = nil, err, txid
+	merr := s.openAgain()
 	s.dbMu.Unlock()
 	s.land(true)
-	if merr := s.mend(); merr != nil {
+	if merr != nil {
 		return &diskError{fmt.Errorf("%w; %w", err, merr)}
 	}
 	return err
 }
 
-// mend opens the file again after a failed commit has closed it.
+// mend opens the file again when that has not worked after a failed commit.
 func (s *Store) mend() error {
 	if s.db != nil {
 		return nil
 	}
 	s.dbMu.Lock()
 	defer s.dbMu.Unlock()
+	return s.openAgain()
+}
+
+// openAgain is called with dbMu held.
+func (s *Store) openAgain() error {
 	if err := s.open(); err != nil {
 		s.broken = &diskError{fmt.Errorf("the file cannot be opened again after a failed write: %w", err)}
 		return s.broken
