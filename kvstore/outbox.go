@@ -253,6 +253,33 @@ func (s *Store) Settle(id Stream, settled []Settled) <-chan error {
 	}})
 }
 
+// Remove is Settle for who has to know which messages were still there: it returns their ids
+// once they are off the stream. It may be called by any number of goroutines.
+func (s *Store) Remove(id Stream, settled []Settled) ([]message.ID, error) {
+	var removed []message.ID
+	err := <-s.submit(&op{frees: true, apply: func(t *tx) error {
+		removed = nil
+		st, err := t.stream(id.key())
+		if err != nil {
+			return err
+		}
+		for i := range settled {
+			if st.bucket.Get(seqKey(settled[i].Seq)) == nil {
+				continue
+			}
+			if err := t.settle(st, id, &settled[i]); err != nil {
+				return err
+			}
+			removed = append(removed, settled[i].ID)
+		}
+		return nil
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return removed, nil
+}
+
 func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	key := seqKey(e.Seq)
 	record := st.bucket.Get(key)

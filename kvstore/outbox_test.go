@@ -249,3 +249,39 @@ func TestEveryOpenBeginsANewEpochAndKeepsTheQueue(t *testing.T) {
 		}
 	}
 }
+
+func TestRemoveSaysWhatWasStillThereAndKeepsItAsADeadLetter(t *testing.T) {
+	s := store(t)
+	ids := accept(t, s, msgs("ship1", 3)...)
+	end := func(i int, code message.Code) kvstore.Settled {
+		return kvstore.Settled{Seq: uint64(i) + 1, ID: ids[i], Code: code, Text: "removed by central", At: time.Now()}
+	}
+	if err := <-s.Settle(stream("ship1"), []kvstore.Settled{end(0, message.CodeDone)}); err != nil {
+		t.Fatal(err)
+	}
+	removed, err := s.Remove(stream("ship1"), []kvstore.Settled{end(0, message.CodeRemoved), end(1, message.CodeRemoved)})
+	if err != nil || len(removed) != 1 || removed[0] != ids[1] {
+		t.Fatalf("%v, %v", removed, err)
+	}
+	for i, want := range []message.State{message.StateDone, message.StateRemoved, message.StateAccepted} {
+		if l, err := s.Sent(ids[i]); err != nil || l.State != want {
+			t.Errorf("message %d: %+v, %v; want %s", i, l, err, want)
+		}
+	}
+	if q := read(t, s, stream("ship1")); len(q) != 1 || q[0].ID != ids[2] {
+		t.Errorf("waiting: %+v", q)
+	}
+	var dead []message.ID
+	if err := s.DeadLetters(func(d kvstore.DeadLetter) bool {
+		dead = append(dead, d.Message.ID)
+		return d.Code == message.CodeRemoved
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(dead) != 1 || dead[0] != ids[1] {
+		t.Errorf("dead letters: %v", dead)
+	}
+	if n, _, err := s.Sizes(); n != 1 || err != nil {
+		t.Errorf("%d messages on the ring, %v", n, err)
+	}
+}

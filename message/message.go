@@ -81,21 +81,6 @@ const (
 	HeaderStart = "steward-start"
 )
 
-// Operation is an operator's command to a node itself.
-type Operation struct {
-	Cmd string
-	Arg OperationArg
-}
-
-// OperationArg are the arguments of an [Operation]; which of them count depends on its Cmd.
-type OperationArg struct {
-	Method        Method
-	Kind          string
-	ReceivingNode Node
-	ID            int
-	AllowedNodes  []Node
-}
-
 // Schedule repeats a message every Every, for For in all.
 type Schedule struct {
 	Every time.Duration

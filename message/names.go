@@ -27,6 +27,7 @@ const (
 	MethodToFileAppend Method = "REQToFileAppend"
 	MethodErrorLog     Method = "REQErrorLog"
 	MethodHello        Method = "REQHello"
+	MethodOpCommand    Method = "REQOpCommand"
 )
 
 // maxName bounds a node or method name in bytes. A subject is two names and a kind;

@@ -94,6 +94,7 @@ func TestMethodsAreWhatWasPromised(t *testing.T) {
 		{Name: "REQnCliCommandCont", Kind: message.CommandACK, Access: process.AccessCentral, Crash: process.Once, Reply: appended, MinArgs: 1},
 		{Name: "REQTailFile", Kind: message.EventACK, Access: process.AccessCentral, Crash: process.Resume, Reply: appended, MinArgs: 1},
 		{Name: "REQHttpGet", Kind: message.EventACK, Access: process.AccessCentral, Crash: process.Once, Reply: appended, MinArgs: 1},
+		{Name: "REQOpCommand", Kind: message.CommandACK, Access: process.AccessCentral, Ordered: true, Crash: process.Once, Reply: appended},
 		{Name: "REQToFile", Kind: message.EventACK, Access: process.AccessAll, Ordered: true, Crash: process.Exact, Reply: none},
 		{Name: "REQToFileAppend", Kind: message.EventACK, Access: process.AccessAll, Ordered: true, Crash: process.Exact, Reply: none},
 		{Name: "REQToConsole", Kind: message.EventACK, Access: process.AccessAll, Ordered: true, Crash: process.Repeat, Reply: none},

@@ -36,6 +36,7 @@ func (e *PanicError) Unwrap() error {
 type child struct {
 	Child
 	dynamic  bool
+	id       int64
 	launched bool // it has had a goroutine
 	stopping bool // it is not to run any more
 	stuck    bool // it was reported as such

@@ -76,6 +76,26 @@ type Env struct {
 	Files *os.Root
 	// Stdout and Stderr are where REQToConsole prints. Safe for concurrent use.
 	Stdout, Stderr io.Writer
+	// Operator is how REQOpCommand reaches the node; nil where that is not to be.
+	Operator Operator
+}
+
+// Operator is what an operator may ask of a node while it runs. Nothing of it outlasts that
+// run. It is safe for concurrent use; the methods return when it is done, or with the error
+// of ctx.
+type Operator interface {
+	// Tree returns the node's processes.
+	Tree() Tree
+	// StartSubscriber lets these nodes use a method here, and starts its subscriber when it
+	// does not run. Without nodes it is the list from before.
+	StartSubscriber(ctx context.Context, m message.Method, allowed []message.Node) error
+	// StopSubscriber stops the subscriber of a method and the runs under way.
+	StopSubscriber(ctx context.Context, m message.Method) error
+	// StartPublisher and StopPublisher are for the messages for a method of a node.
+	StartPublisher(ctx context.Context, m message.Method, to message.Node) error
+	StopPublisher(ctx context.Context, m message.Method, to message.Node) error
+	// ClearQueue takes messages off the ring buffer; by says who wants that.
+	ClearQueue(ctx context.Context, f QueueFilter, by string) ([]Cleared, error)
 }
 
 // Call is one run of a method: all that its handler may use.

@@ -33,6 +33,7 @@ const (
 	StepDelivered StepKind = "delivered" // acknowledged by the receiver
 	StepWaiting   StepKind = "waiting"   // an attempt got no ACK
 	StepGivenUp   StepKind = "given up"
+	StepRemoved   StepKind = "removed"  // taken off the queue by an operator
 	StepReceived  StepKind = "received" // on disk at the receiver
 	StepStarted   StepKind = "started"  // its method runs
 	StepEnded     StepKind = "ended"    // its method has run

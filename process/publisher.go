@@ -119,9 +119,15 @@ func (p *Publisher) Serve(ctx context.Context) error {
 		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
-			return p.stop()
+			err := p.stop()
+			p.r.rested(p.rt)
+			return err
 		case <-p.rt.wake:
 			p.more = true
+		case <-p.rt.cleared:
+			if err := p.forget(); err != nil {
+				return err
+			}
 		case <-p.rt.here:
 			if len(p.inflight) > 0 {
 				p.restart("the receiver is back")
@@ -471,8 +477,18 @@ func (p *Publisher) giveUp(end func(*flight) (code message.Code, why string)) er
 	if err := <-p.r.opts.Store.Settle(p.rt.stream, ends); err != nil {
 		return fmt.Errorf("give up %d messages: %w", len(ends), err)
 	}
+	p.retain(keep, ends[len(ends)-1].Seq+1)
+	for _, e := range ends {
+		p.reportEnd(e)
+	}
+	return nil
+}
+
+// retain leaves keep in flight; past is the number behind the last message that is not kept.
+// The ends of those are on disk.
+func (p *Publisher) retain(keep []flight, past uint64) {
 	if p.inflight, p.more = keep, true; len(keep) == 0 {
-		p.cursor = max(p.cursor, ends[len(ends)-1].Seq+1)
+		p.cursor = max(p.cursor, past)
 		p.resume = time.Time{}
 	}
 	p.cursor = max(p.cursor, p.base())
@@ -482,10 +498,6 @@ func (p *Publisher) giveUp(end func(*flight) (code message.Code, why string)) er
 			p.await(keep[i].due)
 		}
 	}
-	for _, e := range ends {
-		p.reportEnd(e)
-	}
-	return nil
 }
 
 // reportEnd tells of a message that was given up.

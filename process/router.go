@@ -28,10 +28,19 @@ type Outbox interface {
 	Streams() ([]kvstore.StreamInfo, error)
 	Read(id kvstore.Stream, from uint64, n, size int) (kvstore.StreamInfo, []kvstore.Queued, error)
 	Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error
+	Remove(id kvstore.Stream, settled []kvstore.Settled) ([]message.ID, error)
+	Sent(message.ID) (kvstore.Life, error)
 }
 
 // Starter starts supervised processes. *Supervisor is one.
 type Starter interface{ Start(Child) error }
+
+// StartStopper starts supervised processes, and stops those that it has started. *Supervisor
+// is one.
+type StartStopper interface {
+	Starter
+	StopChild(ctx context.Context, name string) error
+}
 
 // RouterOptions configure a router. All but the windows are needed.
 type RouterOptions struct {
@@ -40,7 +49,7 @@ type RouterOptions struct {
 	Transport Transport
 	Codec     *wire.Codec
 	// Publishers runs the publishers, one per stream.
-	Publishers Starter
+	Publishers StartStopper
 	// Kind returns the kind of a method, with ACK. Methods not known here go as commands.
 	Kind     func(message.Method) message.Kind
 	Report   errorkernel.Reporter
@@ -74,9 +83,11 @@ type Router struct {
 type route struct {
 	stream kvstore.Stream
 	token  string
-	wake   chan struct{}     // one slot: something was put on the stream
-	here   chan struct{}     // one slot: the peer says that it is there
-	acks   chan ackOrNothing // answers to frames
+	wake   chan struct{} // one slot: something was put on the stream
+	here   chan struct{} // one slot: the peer says that it is there
+	// cleared has one slot: messages were taken off the stream by an operator.
+	cleared chan struct{}
+	acks    chan ackOrNothing // answers to frames
 	// epoch is that of the stream when it is not that of the store, 0 otherwise. Only the
 	// publisher under way uses it.
 	epoch uint64
@@ -276,11 +287,12 @@ func (r *Router) Wake(id kvstore.Stream) {
 	if rt == nil {
 		r.count++
 		rt = &route{
-			stream: id,
-			token:  r.token + strconv.FormatUint(r.count, 36),
-			wake:   make(chan struct{}, 1),
-			here:   make(chan struct{}, 1),
-			acks:   make(chan ackOrNothing, 64),
+			stream:  id,
+			token:   r.token + strconv.FormatUint(r.count, 36),
+			wake:    make(chan struct{}, 1),
+			here:    make(chan struct{}, 1),
+			cleared: make(chan struct{}, 1),
+			acks:    make(chan ackOrNothing, 64),
 		}
 		r.routes[id] = rt
 		if r.serving {
@@ -299,7 +311,7 @@ func (r *Router) start(rt *route) {
 	r.byToken[rt.token] = rt
 	rt.listens = r.listen(rt.stream.Peer)
 	err := r.opts.Publishers.Start(Child{
-		Name:    "publisher " + string(rt.stream.Method) + " to " + string(rt.stream.Peer),
+		Name:    PublisherName(rt.stream.Method, rt.stream.Peer),
 		Make:    func() Service { return newPublisher(r, rt) },
 		Restart: Transient,
 		Grace:   10 * time.Second,
@@ -392,13 +404,8 @@ func (r *Router) answer(d Delivery) {
 func (r *Router) Presence() Service {
 	return ServiceFunc(func(ctx context.Context) error {
 		for {
-			up, changed := r.opts.Transport.State()
-			if up {
-				if err := r.opts.Transport.Flush(ctx); err == nil {
-					err = r.opts.Transport.Publish(hereSubject(r.opts.Self), "", []byte(r.token))
-					r.opts.Log.Debug("presence announced", "err", err)
-				}
-			}
+			_, changed := r.opts.Transport.State()
+			r.Announce(ctx)
 			select {
 			case <-ctx.Done():
 				return nil
@@ -406,6 +413,19 @@ func (r *Router) Presence() Service {
 			}
 		}
 	})
+}
+
+// Announce tells all who wait for this node, and its own publishers to itself, that it is
+// there. Without a link there is nobody to tell: the next connect does.
+func (r *Router) Announce(ctx context.Context) {
+	r.here(r.opts.Self)
+	if up, _ := r.opts.Transport.State(); !up {
+		return
+	}
+	if err := r.opts.Transport.Flush(ctx); err == nil {
+		err = r.opts.Transport.Publish(hereSubject(r.opts.Self), "", []byte(r.token))
+		r.opts.Log.Debug("presence announced", "err", err)
+	}
 }
 
 // notify puts a token into a channel of one slot.

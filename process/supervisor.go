@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"steward/errorkernel"
@@ -34,6 +35,10 @@ type SupervisorOptions struct {
 
 	Report errorkernel.Reporter
 	Log    *slog.Logger
+
+	// IDs numbers the children; the supervisors of a tree share it. A child keeps its number
+	// when it is started again, or replaced by Start. nil: they have none.
+	IDs *atomic.Int64
 
 	// A child that fails more than MaxFailures times within Window fails the supervisor;
 	// 0 means that it may fail for ever, ever more slowly.
@@ -120,6 +125,7 @@ func NewSupervisor(o SupervisorOptions) (*Supervisor, error) {
 			return nil, fmt.Errorf("supervisor %q: process %q: %w", o.Name, spec.Name, ErrExists)
 		}
 		c := newChild(spec, false)
+		c.id = s.number()
 		s.static = append(s.static, c)
 		s.children[spec.Name] = c
 	}
@@ -176,6 +182,14 @@ func (s *Supervisor) startAll(ctx context.Context, static, waiting []*child) err
 		s.launch(c)
 	}
 	return nil
+}
+
+// number returns the next number for a child, or 0.
+func (s *Supervisor) number() int64 {
+	if s.o.IDs == nil {
+		return 0
+	}
+	return s.o.IDs.Add(1)
 }
 
 func (s *Supervisor) launch(c *child) {
@@ -245,6 +259,11 @@ func (s *Supervisor) Start(spec Child) error {
 	}
 	c := newChild(spec, true)
 	old := s.children[spec.Name]
+	if old != nil {
+		c.id = old.id
+	} else {
+		c.id = s.number()
+	}
 	switch {
 	case old == nil:
 	case old.state == Stopped:

@@ -21,6 +21,7 @@ const (
 // Tree is a process and what it supervises, as it was at one moment.
 type Tree struct {
 	Name     string    `json:"name"`
+	ID       int64     `json:"id,omitempty"` // see SupervisorOptions.IDs
 	State    State     `json:"state"`
 	Since    time.Time `json:"since"`              // begin of the state
 	Restarts int       `json:"restarts,omitempty"` // since it was added
@@ -42,7 +43,7 @@ func (s *Supervisor) Tree() Tree {
 	slices.SortFunc(list[len(s.static):], func(a, b *child) int { return strings.Compare(a.Name, b.Name) })
 	services := make([]Service, len(list))
 	for i, c := range list {
-		n := Tree{Name: c.Name, State: c.state, Since: c.since, Restarts: c.restarts}
+		n := Tree{Name: c.Name, ID: c.id, State: c.state, Since: c.since, Restarts: c.restarts}
 		if c.err != nil {
 			n.Error = c.err.Error()
 		}

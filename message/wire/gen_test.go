@@ -77,7 +77,7 @@ func anyMessage() *rapid.Generator[message.Message] {
 		}
 		if rapid.Bool().Draw(t, "has operation") {
 			m.Operation = &message.Operation{Cmd: "startProc", Arg: message.OperationArg{Method: "REQHello", Kind: "subscriber",
-				ReceivingNode: "ship1", ID: 7, AllowedNodes: rapid.SliceOfN(anyNode(), 1, 3).Draw(t, "nodes")}}
+				ReceivingNode: "ship1", ID: 7, MessageID: message.ID{1, 15: 2}, OlderThan: millis().Draw(t, "older"), AllowedNodes: rapid.SliceOfN(anyNode(), 1, 3).Draw(t, "nodes")}}
 		}
 		if rapid.Bool().Draw(t, "has schedule") {
 			m.Schedule = &message.Schedule{Every: millis().Draw(t, "every"), For: millis().Draw(t, "for")}

@@ -60,6 +60,8 @@ type operation struct {
 	ReceivingNode string   `cbor:"4,keyasint,omitempty"`
 	ID            int      `cbor:"5,keyasint,omitempty"`
 	AllowedNodes  []string `cbor:"6,keyasint,omitempty"`
+	MessageID     []byte   `cbor:"7,keyasint,omitempty"`
+	OlderThan     int64    `cbor:"8,keyasint,omitempty"` // milliseconds
 }
 
 type schedule struct {
@@ -141,7 +143,10 @@ func EncodeMessage(m *message.Message) ([]byte, error) {
 	if op := m.Operation; op != nil {
 		r.Operation = &operation{
 			Cmd: text(op.Cmd), Method: text(string(op.Arg.Method)), Kind: text(op.Arg.Kind),
-			ReceivingNode: text(string(op.Arg.ReceivingNode)), ID: op.Arg.ID,
+			ReceivingNode: text(string(op.Arg.ReceivingNode)), ID: op.Arg.ID, OlderThan: op.Arg.OlderThan.Milliseconds(),
+		}
+		if !op.Arg.MessageID.IsZero() {
+			r.Operation.MessageID = op.Arg.MessageID[:]
 		}
 		for _, n := range op.Arg.AllowedNodes {
 			r.Operation.AllowedNodes = append(r.Operation.AllowedNodes, text(string(n)))
@@ -210,7 +215,11 @@ func DecodeMessage(b []byte) (*message.Message, error) {
 	if op := r.Operation; op != nil {
 		m.Operation = &message.Operation{Cmd: op.Cmd, Arg: message.OperationArg{
 			Method: message.Method(op.Method), Kind: op.Kind, ReceivingNode: message.Node(op.ReceivingNode), ID: op.ID,
+			OlderThan: duration(op.OlderThan),
 		}}
+		if len(op.MessageID) != 0 && (copy(m.Operation.Arg.MessageID[:], op.MessageID) != len(m.ID) || len(op.MessageID) != len(m.ID)) {
+			return nil, fmt.Errorf("%w message: an id in its operation has %d bytes", message.ErrInvalid, len(op.MessageID))
+		}
 		for _, n := range op.AllowedNodes {
 			m.Operation.Arg.AllowedNodes = append(m.Operation.Arg.AllowedNodes, message.Node(n))
 		}

@@ -42,6 +42,8 @@ type DraftOperation struct {
 	ReceivingNode string
 	ID            int64
 	AllowedNodes  []string
+	MessageID     *string
+	OlderThan     *int64 // seconds
 }
 
 // builder makes drafts of tokens. Its methods return a *RefusedError for what is written
@@ -181,6 +183,12 @@ var operationArgKeys = []key[DraftOperation]{
 		return err
 	}},
 	{"allowedNodes", 4, listKey(func(o *DraftOperation) *[]string { return &o.AllowedNodes })},
+	{"messageID", 5, optionalTextKey(func(o *DraftOperation) **string { return &o.MessageID })},
+	{"olderThan", 6, func(b *builder, name string, o *DraftOperation) error {
+		n, err := b.whole(name)
+		o.OlderThan = &n
+		return err
+	}},
 }
 
 func textKey[T any](field func(*T) *string) func(*builder, string, *T) error {
@@ -247,7 +255,7 @@ func members[T any](b *builder, path string, keys []key[T], v *T) error {
 			for i, k := range keys {
 				names[i] = k.name
 			}
-			return b.refuse("", "unknown key %s%s", message.Quote(path+string(t.text)), didYouMean(string(t.text), names))
+			return b.refuse("", "unknown key %s%s", message.Quote(path+string(t.text)), DidYouMean(string(t.text), names))
 		}
 		k := &keys[i]
 		switch before := seen[k.slot]; before {

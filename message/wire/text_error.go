@@ -50,9 +50,9 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 // Is reports whether target is [message.ErrInvalid].
 func (e *RefusedError) Is(target error) bool { return target == message.ErrInvalid }
 
-// didYouMean returns `, did you mean "…"?` with the known name that is nearest to s, or
+// DidYouMean returns `, did you mean "…"?` with the known name that is nearest to s, or
 // nothing when s is too long to be a mistyped name.
-func didYouMean[S ~string](s string, known []S) string {
+func DidYouMean[S ~string](s string, known []S) string {
 	const longest = 64
 	if len(s) > longest || len(known) == 0 {
 		return ""

@@ -54,8 +54,7 @@ type Defaults struct {
 }
 
 const (
-	methodOpCommand message.Method = "REQOpCommand"
-	methodCommand   message.Method = "REQCliCommand"
+	methodCommand message.Method = "REQCliCommand"
 
 	// mostSeconds is ten years: longer is a mistake, and a Duration ends at 292 years.
 	mostSeconds = 10 * 365 * 24 * 60 * 60
@@ -203,7 +202,7 @@ func modern(name string) message.Method {
 }
 
 func (r *resolver) unknown(m message.Method) error {
-	return fmt.Errorf("unknown method %s%s", message.Quote(string(m)), didYouMean(string(m), r.Catalog.Methods()))
+	return fmt.Errorf("unknown method %s%s", message.Quote(string(m)), DidYouMean(string(m), r.Catalog.Methods()))
 }
 
 func (r *resolver) times(d *Draft, m *message.Message) *RefusedError {
@@ -280,12 +279,12 @@ func (r *resolver) files(d *Draft, m *message.Message) *RefusedError {
 func (r *resolver) operation(d *Draft, m *message.Message) *RefusedError {
 	op := d.Operation
 	switch {
-	case op == nil && m.Method == methodOpCommand:
+	case op == nil && m.Method == message.MethodOpCommand:
 		return refusef("operation", "%s wants one", m.Method)
 	case op == nil:
 		return nil
-	case m.Method != methodOpCommand:
-		return refusef("operation", "only %s takes one", methodOpCommand)
+	case m.Method != message.MethodOpCommand:
+		return refusef("operation", "only %s takes one", message.MethodOpCommand)
 	case op.Cmd == "":
 		return refusef("operation.opCmd", "it is empty or missing")
 	case op.ID < 0 || op.ID > math.MaxInt32:
@@ -308,7 +307,23 @@ func (r *resolver) operation(d *Draft, m *message.Message) *RefusedError {
 		}
 		arg.AllowedNodes = append(arg.AllowedNodes, message.Node(n))
 	}
+	if op.MessageID != nil {
+		id, err := message.ParseID(*op.MessageID)
+		if err != nil || id.IsZero() {
+			return refusef("operation.opArg.messageID", "found %s, want the id that was given at acceptance", message.Quote(*op.MessageID))
+		}
+		arg.MessageID = id
+	}
+	if op.OlderThan != nil {
+		if *op.OlderThan < 1 || *op.OlderThan > mostSeconds {
+			return refusef("operation.opArg.olderThan", "found %d, want seconds from 1 to %d", *op.OlderThan, mostSeconds)
+		}
+		arg.OlderThan = time.Duration(*op.OlderThan) * time.Second
+	}
 	m.Operation = &message.Operation{Cmd: op.Cmd, Arg: arg}
+	if err := CheckOperation(m.Operation); err != nil {
+		return refuse("operation", err)
+	}
 	return nil
 }
 

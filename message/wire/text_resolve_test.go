@@ -69,14 +69,14 @@ func TestResolveTakesWhatIsGiven(t *testing.T) {
 	got, err := resolve(t, `{"toNode":"local","method":"REQOpCommand","methodArgs":["x"],"replyMethod":"REQNone","replyMethodArgs":["y"],
 		"ACKTimeout":0,"retries":0,"retryWait":7,"replyACKTimeout":8,"replyRetries":9,"methodTimeout":-1,"replyMethodTimeout":11,
 		"methodRetries":12,"ttl":13,"directory":"/a/b","fileName":"c","fromNode":"other",
-		"operation":{"opCmd":"startProc","opArg":{"method":"REQPing","kind":"subscriber","receivingNode":"ship2","id":5,"allowedNodes":["*","ship3"]}}}`,
+		"operation":{"opCmd":"startProc","opArg":{"method":"REQPing","kind":"subscriber","receivingNode":"ship2","allowedNodes":["*","ship3"]}}}`,
 		func() wire.Defaults { d := defaults(); d.Start = "start 7"; return d }())
 	want := []message.Message{{
 		From: "central", To: "central", Method: "REQOpCommand", Headers: map[string]string{message.HeaderFrom: "other", message.HeaderStart: "start 7"}, Data: []string{"x"}, ReplyMethod: "REQNone", ReplyMethodArgs: []string{"y"},
 		RetryWait: 7 * time.Second, ReplyACKTimeout: 8 * time.Second, ReplyRetries: 9,
 		MethodTimeout: message.Forever, ReplyMethodTimeout: 11 * time.Second, MethodRetries: 12, TTL: 13 * time.Second,
 		Directory: "/a/b", FileName: "c",
-		Operation: &message.Operation{Cmd: "startProc", Arg: message.OperationArg{Method: "REQPing", Kind: "subscriber", ReceivingNode: "ship2", ID: 5, AllowedNodes: []message.Node{"*", "ship3"}}},
+		Operation: &message.Operation{Cmd: "startProc", Arg: message.OperationArg{Method: "REQPing", Kind: "subscriber", ReceivingNode: "ship2", AllowedNodes: []message.Node{"*", "ship3"}}},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v\nwant %+v", got, err, want)
@@ -139,6 +139,16 @@ func TestResolveRefuses(t *testing.T) {
 		{`"method":"REQOpCommand","operation":{"opCmd":"x","opArg":{"receivingNode":"*"}}`, `message 2: operation.opArg.receivingNode: invalid node name "*": blanks, control characters, "*", ">", "/" and "\" are not allowed`},
 		{`"method":"REQOpCommand","operation":{"opCmd":"x","opArg":{"method":"a.b"}}`, `message 2: operation.opArg.method: invalid method "a.b": no dots`},
 		{`"method":"REQOpCommand","operation":{"opCmd":"x","opArg":{"allowedNodes":["*",">"]}}`, `message 2: operation.opArg.allowedNodes: invalid node name ">": blanks, control characters, "*", ">", "/" and "\" are not allowed`},
+		{`"method":"REQOpCommand","operation":{"opCmd":"startproc"}`, `message 2: operation: invalid opCmd "startproc", did you mean "startProc"?`},
+		{`"method":"REQOpCommand","operation":{"opCmd":"ps","opArg":{"id":5}}`, `message 2: operation: invalid opArg: ps takes no id`},
+		{`"method":"REQOpCommand","operation":{"opCmd":"clearQueue","opArg":{"method":"REQPing","id":5}}`, `message 2: operation: invalid opArg: clearQueue takes no id, did you mean "method"?`},
+		{`"method":"REQOpCommand","operation":{"opCmd":"clearQueue"}`, `message 2: operation: invalid opArg of clearQueue: one of messageID, receivingNode, method and olderThan has to say what to remove`},
+		{`"method":"REQOpCommand","operation":{"opCmd":"clearQueue","opArg":{"messageID":"x"}}`, `message 2: operation.opArg.messageID: found "x", want the id that was given at acceptance`},
+		{`"method":"REQOpCommand","operation":{"opCmd":"clearQueue","opArg":{"olderThan":0}}`, `message 2: operation.opArg.olderThan: found 0, want seconds from 1 to 315360000`},
+		{`"method":"REQOpCommand","operation":{"opCmd":"stopProc","opArg":{"method":"REQPing"}}`, `message 2: operation: invalid opArg of stopProc: kind is missing: subscriber or publisher`},
+		{`"method":"REQOpCommand","operation":{"opCmd":"stopProc","opArg":{"method":"REQPing","kind":"Publisher"}}`, `message 2: operation: invalid kind "Publisher", did you mean "publisher"?`},
+		{`"method":"REQOpCommand","operation":{"opCmd":"stopProc","opArg":{"method":"REQPing","kind":"publisher"}}`, `message 2: operation: invalid opArg of stopProc: receivingNode is missing: a publisher is that of a method and a node`},
+		{`"method":"REQOpCommand","operation":{"opCmd":"startProc","opArg":{"allowedNodes":["a"]}}`, `message 2: operation: invalid opArg of startProc: method is missing`},
 		{`"data":["` + strings.Repeat("x", 1<<20) + `"]`, `message 2: it is too large: about 1048866 bytes, the limit is 1048576`},
 		{`"toNodes":[` + strings.Repeat(`"a",`, 10_000) + `"b"]`, `message 2: toNodes: 10001 receivers, at most 10000 are allowed`},
 	} {

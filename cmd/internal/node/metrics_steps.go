@@ -95,6 +95,7 @@ func (s *stepMetrics) Observe(st process.Step) {
 		m.missed.Inc()
 	case process.StepGivenUp:
 		m.failed.Inc()
+	case process.StepRemoved: // by an operator: no failure
 	case process.StepReceived:
 		m.received.Inc()
 		if st.Method == message.MethodErrorLog {

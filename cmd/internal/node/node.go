@@ -62,6 +62,8 @@ type Node struct {
 	// errorsSent counts error messages that were put on the way to central.
 	errorsSent atomic.Int64
 	root       *process.Supervisor
+	ids        atomic.Int64 // of the processes
+	operator   *operator
 	metrics    *metrics
 	closeOnce  sync.Once
 	closeErr   error

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"steward/internal/logattr"
@@ -66,7 +65,7 @@ func (n *Node) openTree() error {
 		},
 	})
 	n.root, err = process.NewSupervisor(process.SupervisorOptions{
-		Name: string(n.self), Children: children, Report: n.kernel, Log: n.log,
+		Name: string(n.self), Children: children, Report: n.kernel, Log: n.log, IDs: &n.ids,
 		// What fails again and again at the root cannot be mended from within.
 		MaxFailures: 5,
 	})
@@ -83,7 +82,7 @@ func child(name string, make func() process.Service) process.Child {
 
 // supervisor makes a branch whose children may fail for ever, ever more slowly.
 func (n *Node) supervisor(name string, children []process.Child) (*process.Supervisor, error) {
-	return process.NewSupervisor(process.SupervisorOptions{Name: name, Children: children, Report: n.kernel, Log: n.log})
+	return process.NewSupervisor(process.SupervisorOptions{Name: name, Children: children, Report: n.kernel, Log: n.log, IDs: &n.ids})
 }
 
 func (n *Node) kind(m message.Method) message.Kind {
@@ -95,33 +94,30 @@ func (n *Node) kind(m message.Method) message.Kind {
 
 // subscribers makes the branch with a subscriber for each method that is not switched off.
 func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.Supervisor, error) {
-	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr}
+	op := newOperator(n)
+	n.operator = op
+	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op}
+	op.make = func(spec process.Spec) (*process.Subscriber, error) {
+		return process.NewSubscriber(process.SubscriberOptions{
+			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Lanes: lanes,
+			Allowed: func(from message.Node) bool { return op.allows(spec.Name, from) },
+			Report:  n.kernel, Progress: &n.progress, Log: n.log, MaxParallel: n.cfg.MaxParallel, Start: n.start,
+		})
+	}
 	var children []process.Child
 	for _, spec := range n.opts.Registry.All() {
-		allowed := n.cfg.Subscribers[spec.Name]
-		if len(allowed) == 0 {
+		if _, err := op.make(spec); err != nil {
+			return nil, fmt.Errorf("%s: %w", spec.Name, err)
+		}
+		if len(op.list(spec.Name)) == 0 {
 			n.log.Info("subscriber is off", logattr.Method(spec.Name))
 			continue
 		}
-		opts := process.SubscriberOptions{
-			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Lanes: lanes,
-			Allowed: func(from message.Node) bool {
-				return slices.Contains(allowed, "*") || slices.Contains(allowed, string(from))
-			},
-			Report: n.kernel, Progress: &n.progress, Log: n.log, MaxParallel: n.cfg.MaxParallel, Start: n.start,
-		}
-		if _, err := process.NewSubscriber(opts); err != nil {
-			return nil, fmt.Errorf("%s: %w", spec.Name, err)
-		}
-		children = append(children, child(string(spec.Name), func() process.Service {
-			s, err := process.NewSubscriber(opts)
-			if err != nil {
-				return process.ServiceFunc(func(context.Context) error { return err })
-			}
-			return s
-		}))
+		children = append(children, op.child(spec, nil))
 	}
-	return n.supervisor("subscribers", children)
+	branch, err := n.supervisor("subscribers", children)
+	op.branch = branch
+	return branch, err
 }
 
 // defaults is what the node fills into a message.
