@@ -123,6 +123,16 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		p.signal(ts, "KILL")
 		p.exited(ts, "killed")
 	},
+	// nag NAME sends it TERM again and again until it has ended.
+	"nag": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 1, "nag NAME")
+		w := theWorld(ts)
+		p := w.proc(ts, args[0])
+		w.await(patience, func() bool {
+			_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+			return p.ended()
+		})
+	},
 	// signal INT|TERM|KILL NAME
 	"signal": func(ts *testscript.TestScript, neg bool, args []string) {
 		need(ts, !neg && len(args) == 2, "signal INT|TERM|KILL NAME")
