@@ -89,7 +89,7 @@ func New(opts Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openFolders, n.openStore, n.openBroker, n.openTransport, n.openKernel, n.openTree} {
+	for _, build := range []func() error{n.openKernel, n.openFolders, n.openStore, n.openBroker, n.openTransport, n.openTree} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -171,7 +171,7 @@ func (n *Node) openTransport() error {
 		ConnectTimeout: n.cfg.BrokerConnectTimeout, ReconnectWait: n.cfg.ReconnectWait, ReconnectJitter: n.cfg.ReconnectJitter,
 		RootCA: n.cfg.RootCAPath, ClientCert: n.cfg.ClientCertFile, ClientKey: n.cfg.ClientKeyFile,
 		NkeySeedFile: n.cfg.NkeySeedFile, CredsFile: n.cfg.CredsFile,
-		Log: n.log.With(logattr.Process("transport")), Report: reporterFunc(n.report),
+		Log: n.log.With(logattr.Process("transport")), Report: n.kernel,
 	}
 	if n.broker != nil {
 		opts.InProcess = n.broker
@@ -208,6 +208,8 @@ func (n *Node) mine(subject string) bool {
 	return process.IsAckSubject(n.self, subject)
 }
 
+// openKernel comes first: everything else may report to it at any moment. What is reported
+// before the node runs waits there.
 func (n *Node) openKernel() error {
 	kernel, err := errorkernel.New(errorkernel.Options{Node: n.self, Log: n.log, Send: n.sendError})
 	if err != nil {
@@ -215,19 +217,6 @@ func (n *Node) openKernel() error {
 	}
 	n.kernel = kernel
 	return nil
-}
-
-// reporterFunc makes a function a Reporter: the kernel is made after those who report to it.
-type reporterFunc func(errorkernel.Event) errorkernel.Action
-
-func (f reporterFunc) Report(ev errorkernel.Event) errorkernel.Action { return f(ev) }
-
-func (n *Node) report(ev errorkernel.Event) errorkernel.Action {
-	if n.kernel == nil {
-		n.log.Error("failure during start", logattr.Process(ev.Process), logattr.Err(ev.Err))
-		return errorkernel.DefaultPolicy(ev)
-	}
-	return n.kernel.Report(ev)
 }
 
 // sendError puts one error line on the way to central.
@@ -286,7 +275,7 @@ func (n *Node) Tree() process.Tree { return n.root.Tree() }
 func (n *Node) Run(ctx context.Context) error {
 	n.log.Info("node starts", "version", n.opts.Version)
 	if aside := n.store.SetAside(); aside != "" {
-		n.report(errorkernel.Event{Class: errorkernel.StoreFailed, Process: "store",
+		n.kernel.Report(errorkernel.Event{Class: errorkernel.StoreFailed, Process: "store",
 			Err: fmt.Errorf("the database was damaged and is set aside as %s; this node begins with an empty one", aside)})
 	}
 	err := n.root.Serve(ctx)
