@@ -115,11 +115,14 @@ func (s *Store) prepare() error {
 		}
 		return s.load(tx)
 	})
-	if err != nil || !fresh {
+	if err != nil {
 		return err
 	}
+	if !fresh {
+		return s.prepareSchedules()
+	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range allBuckets {
+		for _, name := range append([][]byte{bucketSchedules}, allBuckets...) {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -132,6 +135,25 @@ func (s *Store) prepare() error {
 			return err
 		}
 		return s.sizes.save(meta)
+	})
+}
+
+// prepareSchedules makes the bucket in a file of the first versions, and counts what is in it.
+func (s *Store) prepareSchedules() error {
+	missing := false
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketSchedules)
+		if missing = b == nil; missing {
+			return nil
+		}
+		return b.ForEach(func(k, _ []byte) error { s.sizes.Scheduled++; return nil })
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucket(bucketSchedules)
+		return err
 	})
 }
 

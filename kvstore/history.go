@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -152,8 +153,15 @@ func (t *tx) answered(request message.ID, from message.Node, r *message.Result) 
 	if err != nil || l.Peer != from {
 		return err
 	}
+	if r.More && l.State.Final() && !l.Started.IsZero() && !r.Started.After(l.Started) {
+		return nil // overtaken by the last word
+	}
 	l.State, l.Code, l.Text = message.EndOf(r.Code), r.Code, r.Text
 	l.Started, l.Ended = r.Started, time.Now()
+	if r.More {
+		l.State, l.Code, l.Ended = message.StateDelivered, "", time.Time{}
+		l.Text = fmt.Sprintf("run %d: %s", r.Run, strings.TrimSuffix(string(r.Code)+": "+r.Text, ": "))
+	}
 	if err := t.putLife(bucketSent, request, &l); err != nil {
 		return err
 	}

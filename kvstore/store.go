@@ -43,7 +43,9 @@ var (
 	bucketDead     = []byte("dead")     // id -> message and reason
 	bucketSent     = []byte("sent")     // id -> life of a message accepted here
 	bucketReceived = []byte("received") // id -> life of a message that came from a stream
-	allBuckets     = [][]byte{bucketMeta, bucketStreams, bucketOut, bucketPos, bucketLanes, bucketInbox,
+	// method, due, id -> message that waits for a further run; files of the first versions lack it
+	bucketSchedules = []byte("schedules")
+	allBuckets      = [][]byte{bucketMeta, bucketStreams, bucketOut, bucketPos, bucketLanes, bucketInbox,
 		bucketRunning, bucketDead, bucketSent, bucketReceived}
 
 	keySchema = []byte("schema")

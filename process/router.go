@@ -30,6 +30,7 @@ type Outbox interface {
 	Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error
 	Remove(id kvstore.Stream, settled []kvstore.Settled) ([]message.ID, error)
 	Sent(message.ID) (kvstore.Life, error)
+	Unschedule(id message.ID, fits func(kvstore.Scheduled) bool, why string) ([]kvstore.Scheduled, error)
 }
 
 // Starter starts supervised processes. *Supervisor is one.

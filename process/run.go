@@ -19,7 +19,7 @@ import (
 func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
 	m := w.Message
 	resumed := s.opts.Spec.Crash == Resume && w.Mark != nil && w.Mark.Undo != nil
-	if m.TTL > 0 && time.Since(w.Accepted) > m.TTL && !resumed {
+	if m.TTL > 0 && time.Since(w.Accepted) > m.TTL && !resumed && w.Run == 0 {
 		return s.ended(w, attempt, time.Now(), Outcome{Exit: -1}, 0, errExpired), nil
 	}
 	c := s.call(m, attempt)
@@ -116,7 +116,8 @@ func (s *Subscriber) ended(w kvstore.Waiting, attempt int, started time.Time, ou
 	if err != nil {
 		res.Text = err.Error()
 	}
-	f := kvstore.Finished{Arrival: w.Arrival, Message: m, Result: res}
+	again := s.again(w, &res)
+	f := kvstore.Finished{Arrival: w.Arrival, Message: m, Result: res, Again: again}
 	switch {
 	case m.WantsReply():
 		f.Reply = s.replyTo(m, out.Body, &res, part)
@@ -158,12 +159,9 @@ func excerpt(b []byte, size int64) string {
 
 // replyTo makes one part of the reply to m; the last part has the result.
 func (s *Subscriber) replyTo(m *message.Message, body []byte, res *message.Result, part uint32) *message.Message {
-	return &message.Message{
-		To: m.From, Method: m.ReplyMethod, Data: m.ReplyMethodArgs, Body: body, ReplyMethod: message.MethodNone,
-		ACKTimeout: m.ReplyACKTimeout, Retries: m.ReplyRetries, RetryWait: m.RetryWait, MethodTimeout: m.ReplyMethodTimeout,
-		Directory: m.Directory, FileName: m.FileName, Headers: m.Headers,
-		InReplyTo: m.ID, RequestMethod: m.Method, Part: part, Result: res,
-	}
+	r := m.ReplyWith(m.ReplyMethod)
+	r.Data, r.Body, r.Part, r.Result = m.ReplyMethodArgs, body, part, res
+	return r
 }
 
 // reply puts a reply, or a part of one, on the ring buffer. While there is no room, it

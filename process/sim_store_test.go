@@ -3,6 +3,7 @@ package process_test
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"steward/kvstore"
 	"steward/message"
@@ -191,6 +192,16 @@ func (g *gate) Begin(id kvstore.Stream, first uint64, mark kvstore.Mark) error {
 
 func (g *gate) Finish(id kvstore.Stream, mark uint64, finished []kvstore.Finished) error {
 	return g.write("Finish", func() error { return g.store.Finish(id, mark, finished) })
+}
+
+func (g *gate) Due(m message.Method, now time.Time) (lanes []kvstore.Stream, next time.Time, err error) {
+	err = g.write("Due", func() (err error) { lanes, next, err = g.store.Due(m, now); return err })
+	return lanes, next, err
+}
+
+func (g *gate) Unschedule(id message.ID, fits func(kvstore.Scheduled) bool, why string) (removed []kvstore.Scheduled, err error) {
+	err = g.write("Unschedule", func() (err error) { removed, err = g.store.Unschedule(id, fits, why); return err })
+	return removed, err
 }
 
 // heal ends all that was planned.
