@@ -235,7 +235,14 @@ func (s *Store) lookup(bucket []byte, id message.ID) (Life, error) {
 // without an ACK.
 func (s *Store) Note(m *message.Message, code message.Code, why string) error {
 	life := Life{Peer: m.To, Method: m.Method, State: message.EndOf(code), Code: code, Text: why, Attempts: 1, Ended: time.Now()}
-	return s.do(func(t *tx) error { return t.putLife(bucketSent, m.ID, &life) })
+	raw, err := wire.EncodeMessage(m)
+	if err != nil {
+		return err
+	}
+	return s.do(func(t *tx) error {
+		t.leaves(Stream{m.To, m.Method}, &Settled{ID: m.ID, Code: code, Text: why, Attempts: 1, At: life.Ended}, raw)
+		return t.putLife(bucketSent, m.ID, &life)
+	})
 }
 
 // deadRecord is a dead letter.

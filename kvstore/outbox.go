@@ -280,6 +280,20 @@ func (s *Store) Remove(id Stream, settled []Settled) ([]message.ID, error) {
 	return removed, nil
 }
 
+// Left is a message that leaves the ring buffer, with how it does.
+type Left struct {
+	Stream
+	Settled
+	Message []byte // as wire.EncodeMessage wrote it
+}
+
+// leaves notes what leaves, for who wants to know.
+func (t *tx) leaves(id Stream, e *Settled, raw []byte) {
+	if t.s.opts.Leaving != nil {
+		t.left = append(t.left, Left{id, *e, bytes.Clone(raw)})
+	}
+}
+
 func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	key := seqKey(e.Seq)
 	record := st.bucket.Get(key)
@@ -302,11 +316,12 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 		old.Delivered, old.Attempts = life.Delivered, e.Attempts
 		life = old
 	}
+	q, err := decodeOut(e.Seq, record)
+	if err != nil {
+		return err
+	}
+	t.leaves(id, e, q.Message)
 	if e.Code != message.CodeDone && !answered {
-		q, err := decodeOut(e.Seq, record)
-		if err != nil {
-			return err
-		}
 		letter := deadRecord{Peer: string(id.Peer), Method: string(id.Method), Message: q.Message,
 			Code: string(e.Code), Text: e.Text, At: e.At.UnixMilli(), Attempts: e.Attempts}
 		if err := t.bury(e.ID, &letter); err != nil {

@@ -69,6 +69,10 @@ type Options struct {
 	// History is how many lives of messages are kept after their end (default 200,000
 	// sent and as many received).
 	History int64
+	// Leaving, if not nil, is told of messages that leave the ring buffer, or never were on it
+	// because they want no ACK, just before the commit that says so. After a commit that came to
+	// nothing it is told again. It is called by one goroutine, and every write waits for it.
+	Leaving func([]Left)
 	// LockTimeout is how long Open waits for another process to let go of the file
 	// (default 1 s).
 	LockTimeout time.Duration

@@ -157,7 +157,13 @@ func (s *Store) transact(fn func(t *tx) error) error {
 		if err := fn(t); err != nil {
 			return err
 		}
-		return t.flush()
+		if err := t.flush(); err != nil {
+			return err
+		}
+		if len(t.left) > 0 {
+			s.opts.Leaving(t.left)
+		}
+		return nil
 	})
 	if err != nil {
 		return errors.Join(err, btx.Rollback())
@@ -233,6 +239,7 @@ type tx struct {
 	btx     *bbolt.Tx
 	streams map[string]*stream
 	lanes   map[string]*lane
+	left    []Left
 	ended   int // lives that this transaction has ended
 }
 

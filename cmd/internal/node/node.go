@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"steward/cmd/internal/audit"
 	"steward/config"
 	"steward/errorkernel"
 	"steward/internal/logattr"
@@ -52,6 +53,7 @@ type Node struct {
 
 	teardown []step
 
+	audit     *audit.Log // nil for none
 	store     *kvstore.Store
 	files     *os.Root
 	broker    *broker.Server
@@ -89,7 +91,7 @@ func New(opts Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openKernel, n.openFolders, n.openStore, n.openBroker, n.openTransport, n.openTree} {
+	for _, build := range []func() error{n.openKernel, n.openFolders, n.openAudit, n.openStore, n.openBroker, n.openTransport, n.openTree} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -134,12 +136,40 @@ func (n *Node) openFolders() error {
 	return nil
 }
 
+// openAudit begins the audit log. When it cannot be written, messages are delivered all the same,
+// and central is told.
+func (n *Node) openAudit() error {
+	if n.cfg.AuditLogSize == 0 {
+		return nil
+	}
+	log, err := audit.New(audit.Options{
+		Path: audit.Path(n.cfg.DatabaseFolder, n.self), Size: int64(n.cfg.AuditLogSize) << 20, Files: n.cfg.AuditLogFiles, Self: n.self,
+		Report: func(err error) {
+			if err == nil {
+				n.log.Info("audit log is written again")
+				return
+			}
+			n.kernel.Report(errorkernel.Event{Class: errorkernel.StoreFailed, Process: "audit log", Err: err})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	n.audit = log
+	n.onClose("audit log", log.Close)
+	return nil
+}
+
 func (n *Node) openStore() error {
 	path := filepath.Join(n.cfg.DatabaseFolder, string(n.self)+".db")
-	store, err := kvstore.Open(kvstore.Options{
+	opts := kvstore.Options{
 		Path: path, Self: n.self,
 		MaxMessages: int64(n.cfg.RingBufferSize), MaxBytes: n.cfg.RingBufferBytes,
-	})
+	}
+	if n.audit != nil {
+		opts.Leaving = n.audit.Left
+	}
+	store, err := kvstore.Open(opts)
 	if errors.Is(err, kvstore.ErrInUse) {
 		return fmt.Errorf("%w: another steward runs with this folder; stop it, or give this one its own -databaseFolder", err)
 	}
