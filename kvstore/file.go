@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
@@ -119,10 +120,10 @@ func (s *Store) prepare() error {
 		return err
 	}
 	if !fresh {
-		return s.prepareSchedules()
+		return s.prepareLater()
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range append([][]byte{bucketSchedules}, allBuckets...) {
+		for _, name := range slices.Concat(allBuckets, laterBuckets) {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -138,22 +139,34 @@ func (s *Store) prepare() error {
 	})
 }
 
-// prepareSchedules makes the bucket in a file of the first versions, and counts what is in it.
-func (s *Store) prepareSchedules() error {
-	missing := false
+// prepareLater makes the buckets that a file of the first versions lacks, and counts what is in
+// them.
+func (s *Store) prepareLater() error {
+	var missing [][]byte
+	counts := []*uint64{&s.sizes.Scheduled, &s.sizes.Untold} // as laterBuckets
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(bucketSchedules)
-		if missing = b == nil; missing {
-			return nil
+		for i, name := range laterBuckets {
+			b := tx.Bucket(name)
+			if b == nil {
+				missing = append(missing, name)
+				continue
+			}
+			if err := b.ForEach(func(_, _ []byte) error { *counts[i]++; return nil }); err != nil {
+				return err
+			}
 		}
-		return b.ForEach(func(k, _ []byte) error { s.sizes.Scheduled++; return nil })
+		return nil
 	})
-	if err != nil || !missing {
+	if err != nil || len(missing) == 0 {
 		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucket(bucketSchedules)
-		return err
+		for _, name := range missing {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -293,6 +293,8 @@ type Finished struct {
 	Reply *message.Message
 	// Again keeps the message for a further run; nil ends its life.
 	Again *Again
+	// Untold, if not empty, is kept for [Store.Untold].
+	Untold []byte
 	// Over is set by Finish when there is no further run after all. The sender of the message is
 	// told with a REQNone of its own.
 	Over bool
@@ -347,6 +349,9 @@ func (t *tx) finish(l *lane, id Stream, f *Finished) error {
 		return nil
 	}
 	size := uint64(len(record))
+	if err := t.untold(uint64(max(0, time.Now().UnixMilli())), f.Message.ID, f.Untold); err != nil {
+		return err
+	}
 	if f.Again != nil {
 		if err := t.again(id, record, f); err != nil {
 			return err

@@ -234,6 +234,8 @@ type Settled struct {
 	At       time.Time
 	// WantsReply keeps the message's life open after its ACK until the reply is here.
 	WantsReply bool
+	// Untold, if not empty, is kept for [Store.Untold], unless the message was answered after all.
+	Untold []byte
 }
 
 // Settle takes messages off a stream. The channel gets one value: nil once that is on
@@ -325,6 +327,9 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 		letter := deadRecord{Peer: string(id.Peer), Method: string(id.Method), Message: q.Message,
 			Code: string(e.Code), Text: e.Text, At: e.At.UnixMilli(), Attempts: e.Attempts}
 		if err := t.bury(e.ID, &letter); err != nil {
+			return err
+		}
+		if err := t.untold(uint64(e.At.UnixMilli()), e.ID, e.Untold); err != nil {
 			return err
 		}
 	}

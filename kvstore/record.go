@@ -53,8 +53,8 @@ func scanNumbers(b []byte, ns ...*uint64) error {
 
 // sizes is what the whole store holds, kept along so that it never has to be counted.
 // Sent and Received count the lives that have ended.
-// Scheduled is counted when the file is opened.
-type sizes struct{ Messages, Bytes, Dead, DeadBytes, Sent, Received, Scheduled uint64 }
+// Scheduled and Untold are counted when the file is opened.
+type sizes struct{ Messages, Bytes, Dead, DeadBytes, Sent, Received, Scheduled, Untold uint64 }
 
 func (z *sizes) save(meta *bbolt.Bucket) error {
 	return meta.Put(keySizes, numbers(z.Messages, z.Bytes, z.Dead, z.DeadBytes, z.Sent, z.Received))

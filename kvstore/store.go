@@ -43,10 +43,12 @@ var (
 	bucketDead     = []byte("dead")     // id -> message and reason
 	bucketSent     = []byte("sent")     // id -> life of a message accepted here
 	bucketReceived = []byte("received") // id -> life of a message that came from a stream
-	// method, due, id -> message that waits for a further run; files of the first versions lack it
-	bucketSchedules = []byte("schedules")
-	allBuckets      = [][]byte{bucketMeta, bucketStreams, bucketOut, bucketPos, bucketLanes, bucketInbox,
+	allBuckets     = [][]byte{bucketMeta, bucketStreams, bucketOut, bucketPos, bucketLanes, bucketInbox,
 		bucketRunning, bucketDead, bucketSent, bucketReceived}
+	// Files of the first versions lack these.
+	bucketSchedules = []byte("schedules") // method, due, id -> message that waits for a further run
+	bucketUntold    = []byte("untold")    // time, id -> bad end that central was not told of
+	laterBuckets    = [][]byte{bucketSchedules, bucketUntold}
 
 	keySchema = []byte("schema")
 	keyNode   = []byte("node")
@@ -73,6 +75,9 @@ type Options struct {
 	// because they want no ACK, just before the commit that says so. After a commit that came to
 	// nothing it is told again. It is called by one goroutine, and every write waits for it.
 	Leaving func([]Left)
+	// OnUntold, if not nil, is called after a commit with bad ends that have to be told. It must not
+	// block.
+	OnUntold func()
 	// LockTimeout is how long Open waits for another process to let go of the file
 	// (default 1 s).
 	LockTimeout time.Duration

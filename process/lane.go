@@ -307,11 +307,12 @@ func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kv
 			}
 			continue
 		}
-		l.s.reportEnd(&f)
 		again := attempt <= w.Message.MethodRetries && (f.Result.Code == message.CodeFailed || f.Result.Code == message.CodeTimeout)
 		if !again {
+			l.s.reportEnd(&f)
 			return f, nil
 		}
+		l.s.reportRun(&f)
 		if r := f.Reply; r != nil && r.Part > 0 && len(r.Body) > 0 {
 			// Its beginning is on the way already, so the rest of it is not left out.
 			r.Result = nil

@@ -129,11 +129,30 @@ func (s *Subscriber) ended(w kvstore.Waiting, attempt int, started time.Time, ou
 	return f
 }
 
-// reportEnd tells the error kernel about a run that failed, or that wrote on stderr.
+// reportEnd tells the error kernel about a run that failed, or that wrote on stderr, and keeps that
+// to be told to central in the commit of the end.
 func (s *Subscriber) reportEnd(f *kvstore.Finished) {
+	ev, bad := s.badEnd(f)
+	if !bad {
+		return
+	}
+	f.Untold = errorkernel.Pack(ev)
+	ev.Stored = true
+	s.opts.Report.Report(ev)
+}
+
+// reportRun is reportEnd for a run that is not the end of its message, or of one that is not stored.
+func (s *Subscriber) reportRun(f *kvstore.Finished) {
+	if ev, bad := s.badEnd(f); bad {
+		s.opts.Report.Report(ev)
+	}
+}
+
+// badEnd says what the error kernel has to know about a run.
+func (s *Subscriber) badEnd(f *kvstore.Finished) (ev errorkernel.Event, bad bool) {
 	res, m := &f.Result, f.Message
 	if res.OK() && len(res.Stderr) == 0 {
-		return
+		return ev, false
 	}
 	text := res.Text
 	if len(res.Stderr) > 0 {
@@ -142,9 +161,9 @@ func (s *Subscriber) reportEnd(f *kvstore.Finished) {
 		}
 		text += "stderr: " + excerpt(res.Stderr, res.StderrSize)
 	}
-	s.opts.Report.Report(errorkernel.Event{Class: errorkernel.MethodFailed, Process: s.process, ID: m.ID, From: m.From, Method: m.Method,
+	return errorkernel.Event{Class: errorkernel.MethodFailed, Process: s.process, ID: m.ID, From: m.From, Method: m.Method,
 		Subject: message.Subject{Node: s.opts.Env.Self, Method: m.Method, Kind: s.opts.Spec.Kind}.String(),
-		Err:     fmt.Errorf("%s: %s", res.Code, text)})
+		Err:     fmt.Errorf("%s: %s", res.Code, text), At: time.Now()}, true
 }
 
 // excerpt is the beginning of an output for an error line, which says how much is missing.

@@ -199,6 +199,11 @@ func (g *gate) Due(m message.Method, now time.Time) (lanes []kvstore.Stream, nex
 	return lanes, next, err
 }
 
+func (g *gate) Tell(m []message.Message, told [][]byte, lost uint64) (ids []message.ID, err error) {
+	err = g.write("Tell", func() (err error) { ids, err = g.store.Tell(m, told, lost); return err })
+	return ids, err
+}
+
 func (g *gate) Unschedule(id message.ID, fits func(kvstore.Scheduled) bool, why string) (removed []kvstore.Scheduled, err error) {
 	err = g.write("Unschedule", func() (err error) { removed, err = g.store.Unschedule(id, fits, why); return err })
 	return removed, err

@@ -59,6 +59,7 @@ type Node struct {
 	broker    *broker.Server
 	transport process.Transport
 	kernel    *errorkernel.Kernel
+	teller    *errorkernel.Teller
 	router    *process.Router
 	progress  process.Progress
 	// errorsSent counts error messages that were put on the way to central.
@@ -166,6 +167,7 @@ func (n *Node) openStore() error {
 		Path: path, Self: n.self,
 		MaxMessages: int64(n.cfg.RingBufferSize), MaxBytes: n.cfg.RingBufferBytes,
 	}
+	opts.OnUntold = n.teller.Wake
 	if n.audit != nil {
 		opts.Leaving = n.audit.Left
 	}
@@ -246,15 +248,54 @@ func (n *Node) openKernel() error {
 		return err
 	}
 	n.kernel = kernel
-	return nil
+	n.teller, err = errorkernel.NewTeller(errorkernel.TellerOptions{Node: n.self, Log: n.log, Stored: n.untold, Tell: n.tell})
+	return err
+}
+
+// untold returns the bad ends that are stored.
+func (n *Node) untold(most int) ([]errorkernel.Stored, uint64, error) {
+	ends, lost, err := n.store.Untold(most)
+	events := make([]errorkernel.Stored, len(ends))
+	for i, e := range ends {
+		events[i] = errorkernel.Stored(e)
+	}
+	return events, lost, err
+}
+
+// tellBytes bounds the lines of one error message.
+const tellBytes = 64 << 10
+
+// tell puts lines about bad ends on the way to central.
+func (n *Node) tell(ctx context.Context, lines []string, keys [][]byte, lost uint64) error {
+	var msgs []message.Message
+	for size := tellBytes; len(lines) > 0; lines = lines[1:] {
+		if size += len(lines[0]); size > tellBytes {
+			size = len(lines[0])
+			msgs = append(msgs, n.errorMessage())
+		}
+		m := &msgs[len(msgs)-1]
+		m.Data = append(m.Data, lines[0])
+	}
+	err := n.router.Tell(ctx, msgs, keys, lost)
+	if err == nil {
+		n.errorsSent.Add(int64(len(msgs)))
+	}
+	return err
+}
+
+// errorMessage is one for central without a text.
+func (n *Node) errorMessage() message.Message {
+	return message.Message{
+		To: n.cfg.CentralNodeName, Method: message.MethodErrorLog, ReplyMethod: message.MethodNone,
+		ACKTimeout: n.cfg.ErrorMessageTimeout, Retries: n.cfg.ErrorMessageRetries, MethodTimeout: n.cfg.DefaultMethodTimeout,
+	}
 }
 
 // sendError puts one error line on the way to central.
 func (n *Node) sendError(ctx context.Context, text string) error {
-	_, err := n.router.AcceptOwn(ctx, []message.Message{{
-		To: n.cfg.CentralNodeName, Method: message.MethodErrorLog, Data: []string{text}, ReplyMethod: message.MethodNone,
-		ACKTimeout: n.cfg.ErrorMessageTimeout, Retries: n.cfg.ErrorMessageRetries, MethodTimeout: n.cfg.DefaultMethodTimeout,
-	}})
+	m := n.errorMessage()
+	m.Data = []string{text}
+	_, err := n.router.AcceptOwn(ctx, []message.Message{m})
 	if err == nil {
 		n.errorsSent.Add(1)
 	}

@@ -38,6 +38,7 @@ func (n *Node) openTree() error {
 	}
 	children := []process.Child{
 		child("error kernel", func() process.Service { return n.kernel }),
+		child("bad ends", func() process.Service { return n.teller }),
 		child("publishers", func() process.Service { return publishers }),
 		child("lanes", func() process.Service { return lanes }),
 		child("subscribers", func() process.Service { return subscribers }),
