@@ -8,7 +8,6 @@
 package audit
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +39,7 @@ type Log struct {
 	opts   Options
 	file   *os.File // nil before the first line and after a failure
 	size   int64
-	buf    bytes.Buffer // lines on their way
+	buf    []byte // lines on their way
 	failed bool
 }
 
@@ -110,7 +109,7 @@ func endOf(f *os.File) (int64, error) {
 // Left writes a line for each message. It never fails: what cannot be written is reported, and
 // delivery goes on.
 func (l *Log) Left(left []kvstore.Left) {
-	l.buf.Reset()
+	l.buf = l.buf[:0]
 	var errs []error
 	for i := range left {
 		if err := l.line(&left[i]); err != nil {
@@ -126,8 +125,8 @@ func (l *Log) Left(left []kvstore.Left) {
 		l.failed = false
 		l.opts.Report(nil)
 	}
-	if l.buf.Cap() > 1<<20 {
-		l.buf = bytes.Buffer{}
+	if cap(l.buf) > 4<<20 {
+		l.buf = nil
 	}
 }
 
@@ -137,23 +136,33 @@ func (l *Log) line(left *kvstore.Left) error {
 		return err
 	}
 	m.From, m.To, m.Method = l.opts.Self, left.Peer, left.Method
-	line := Line{Time: left.At.UTC().Truncate(time.Millisecond), ID: m.ID, End: string(left.Code), Text: left.Text, Attempts: left.Attempts, Accepted: m.Accepted.UTC()}
+	end := string(left.Code)
 	if left.Code == message.CodeDone {
-		line.End = "delivered"
+		end = "delivered"
 	}
+	b := appendTime(append(l.buf, `{"time":`...), left.At)
+	b = wire.AppendQuoted(append(b, `,"id":`...), m.ID.String())
+	b = wire.AppendQuoted(append(b, `,"end":`...), end)
+	if left.Text != "" {
+		b = wire.AppendQuoted(append(b, `,"text":`...), left.Text)
+	}
+	b = strconv.AppendInt(append(b, `,"attempts":`...), int64(left.Attempts), 10)
+	b = appendTime(append(b, `,"accepted":`...), m.Accepted)
 	if m.IsReply() {
-		line.InReplyTo, line.Bytes = &m.InReplyTo, len(m.Body)
+		b = wire.AppendQuoted(append(b, `,"inReplyTo":`...), m.InReplyTo.String())
+		b = strconv.AppendInt(append(b, `,"bytes":`...), int64(len(m.Body)), 10)
 	}
-	if line.Message, err = wire.AppendText(nil, m); err != nil {
-		return err
-	}
-	enc := json.NewEncoder(&l.buf)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(&line)
+	b = wire.AppendText(append(b, `,"message":`...), m)
+	l.buf = append(b, '}', '\n')
+	return nil
+}
+
+func appendTime(b []byte, t time.Time) []byte {
+	return append(t.UTC().AppendFormat(append(b, '"'), "2006-01-02T15:04:05.000Z07:00"), '"')
 }
 
 func (l *Log) write() error {
-	if l.buf.Len() == 0 {
+	if len(l.buf) == 0 {
 		return nil
 	}
 	if l.file == nil {
@@ -161,12 +170,12 @@ func (l *Log) write() error {
 			return err
 		}
 	}
-	if l.size > 0 && l.size+int64(l.buf.Len()) > l.opts.Size {
+	if l.size > 0 && l.size+int64(len(l.buf)) > l.opts.Size {
 		if err := l.rotate(); err != nil {
 			return fmt.Errorf("rotate: %w", err)
 		}
 	}
-	n, err := l.file.Write(l.buf.Bytes())
+	n, err := l.file.Write(l.buf)
 	l.size += int64(n)
 	if err != nil {
 		_ = l.file.Close() // the next line begins with a look at where this one ended
