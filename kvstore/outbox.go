@@ -312,9 +312,12 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	}
 	// The reply may have been faster than the ACK. It has the last word, about a message that is
 	// given up because no ACK came through, too: that one was run.
-	old, err := t.life(bucketSent, e.ID)
-	answered := err == nil && old.State.Final()
+	answered := hasEnded(t.btx.Bucket(bucketSent).Get(e.ID[:]))
 	if answered {
+		old, err := t.life(bucketSent, e.ID)
+		if err != nil {
+			return err
+		}
 		old.Delivered, old.Attempts = life.Delivered, e.Attempts
 		life = old
 	}
