@@ -174,10 +174,16 @@ func fromMilli(ms int64) time.Time {
 }
 
 func (t *tx) putLife(bucket []byte, id message.ID, l *Life) error {
+	return t.putLifeOver(hasEnded(t.btx.Bucket(bucket).Get(id[:])), bucket, id, l)
+}
+
+// putLifeOver is putLife for who knows whether the life that is there, if any, has ended: it
+// saves a search.
+func (t *tx) putLifeOver(hadEnded bool, bucket []byte, id message.ID, l *Life) error {
 	b := t.btx.Bucket(bucket)
 	b.FillPercent = 0.9 // ids grow with time
 	ended := t.s.sizes.ended(bucket)
-	if hasEnded(b.Get(id[:])) {
+	if hadEnded {
 		*ended--
 	}
 	if l.State.Final() {

@@ -156,7 +156,7 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 			return err
 		}
 		life := Life{Peer: a.Stream.Peer, Method: a.Stream.Method, State: message.StateReceived, Seq: it.Seq}
-		if err := t.putLife(bucketReceived, it.ID, &life); err != nil {
+		if err := t.putLifeOver(known.State.Final(), bucketReceived, it.ID, &life); err != nil {
 			return err
 		}
 		out.Stored = append(out.Stored, it.ID)

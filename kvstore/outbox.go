@@ -132,7 +132,7 @@ func (t *tx) accept(puts []put, own bool) error {
 		st.Count++
 		st.Bytes += uint64(len(p.record))
 		life := Life{Peer: p.stream.Peer, Method: p.stream.Method, State: message.StateAccepted, Seq: seq, WantsReply: p.wantsReply}
-		if err := t.putLife(bucketSent, p.id, &life); err != nil {
+		if err := t.putLifeOver(false, bucketSent, p.id, &life); err != nil { // the id is new
 			return err
 		}
 	}
@@ -344,7 +344,7 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	st.Bytes -= size
 	t.s.sizes.Messages--
 	t.s.sizes.Bytes -= size
-	return t.putLife(bucketSent, e.ID, &life)
+	return t.putLifeOver(answered, bucketSent, e.ID, &life)
 }
 
 // Sizes says what the ring buffer holds.
