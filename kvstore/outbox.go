@@ -19,6 +19,19 @@ func (s *Store) Accept(msgs []message.Message) ([]message.ID, error) {
 	return s.accept(msgs, false, false)
 }
 
+// Submit is Accept for who has more to do meanwhile: it returns at once, and the channel gets one value,
+// nil once the messages are on disk under these ids. The order of calls is the order of
+// the messages.
+func (s *Store) Submit(msgs []message.Message) ([]message.ID, <-chan error) {
+	puts, ids, err := s.encode(msgs, false)
+	if err != nil {
+		done := make(chan error, 1)
+		done <- err
+		return nil, done
+	}
+	return ids, s.submit(&op{apply: func(t *tx) error { return t.accept(puts, false) }})
+}
+
 // AcceptStamped is Accept for messages to which [Store.Stamp] has given their ids. Who notes
 // an id before can see after a crash, with [Store.Sent], whether the messages were accepted.
 func (s *Store) AcceptStamped(msgs []message.Message) ([]message.ID, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 // Outbox is what delivery needs of the store on the sending side. *kvstore.Store is one.
 type Outbox interface {
 	Accept([]message.Message) ([]message.ID, error)
+	Submit([]message.Message) ([]message.ID, <-chan error)
 	AcceptOwn([]message.Message) ([]message.ID, error)
 	AcceptStamped([]message.Message) ([]message.ID, error)
 	Stamp(*message.Message)
@@ -186,6 +188,26 @@ func (r *Router) Accept(_ context.Context, msgs []message.Message) ([]message.ID
 	return r.accept(msgs, r.opts.Store.Accept)
 }
 
+// Submit is Accept for who has more to do meanwhile: it returns at once, and what it returns
+// does when the messages are on disk, or are not accepted. It has to be called, once, in any
+// goroutine. The order of calls of Submit is the order of the messages.
+func (r *Router) Submit(_ context.Context, msgs []message.Message) (accepted func() ([]message.ID, error)) {
+	var done <-chan error
+	ids, finish, err := r.split(msgs, func(kept []message.Message) (ids []message.ID, err error) {
+		ids, done = r.opts.Store.Submit(kept)
+		return ids, nil
+	})
+	return func() ([]message.ID, error) {
+		if done != nil {
+			err = <-done
+		}
+		if err != nil {
+			return nil, err
+		}
+		return finish(ids), nil
+	}
+}
+
 // AcceptStamped is Accept for messages that have their ids from the store's Stamp.
 func (r *Router) AcceptStamped(_ context.Context, msgs []message.Message) ([]message.ID, error) {
 	return r.accept(msgs, r.opts.Store.AcceptStamped)
@@ -213,26 +235,39 @@ func (r *Router) AcceptNoting(_ context.Context, part message.Message, lane kvst
 }
 
 func (r *Router) accept(msgs []message.Message, store func([]message.Message) ([]message.ID, error)) ([]message.ID, error) {
-	kept := make([]message.Message, 0, len(msgs))
-	for i := range msgs {
-		if msgs[i].ACKTimeout > 0 {
-			kept = append(kept, msgs[i])
+	ids, finish, err := r.split(msgs, store)
+	if err != nil {
+		return nil, err
+	}
+	return finish(ids), nil
+}
+
+// split hands to store those messages that want an ACK. What has to be done once they are on disk is
+// finish, which returns the ids of all.
+func (r *Router) split(msgs []message.Message, store func([]message.Message) ([]message.ID, error)) (ids []message.ID, finish func([]message.ID) []message.ID, err error) {
+	kept := msgs
+	if slices.ContainsFunc(msgs, func(m message.Message) bool { return m.ACKTimeout <= 0 }) {
+		kept = slices.DeleteFunc(slices.Clone(msgs), func(m message.Message) bool { return m.ACKTimeout <= 0 })
+	}
+	if len(kept) > 0 {
+		if ids, err = store(kept); err != nil {
+			return nil, nil, err
 		}
 	}
-	ids := make([]message.ID, 0, len(msgs))
-	if len(kept) > 0 {
-		var err error
-		if ids, err = store(kept); err != nil {
-			return nil, err
-		}
+	return ids, func(ids []message.ID) []message.ID {
 		for i := range kept {
 			r.opts.Progress.step(Step{ID: ids[i], What: StepAccepted, Peer: kept[i].To, Method: kept[i].Method})
 		}
 		r.wakeAll(kept)
-	}
-	if len(kept) == len(msgs) {
-		return ids, nil
-	}
+		if len(kept) == len(msgs) {
+			return ids
+		}
+		return r.sendRest(msgs, ids)
+	}, nil
+}
+
+// sendRest sends those of msgs that want no ACK, and puts their ids among those of the others.
+func (r *Router) sendRest(msgs []message.Message, ids []message.ID) []message.ID {
 	all := make([]message.ID, len(msgs))
 	for i := range msgs {
 		m := &msgs[i]
@@ -251,7 +286,7 @@ func (r *Router) accept(msgs []message.Message, store func([]message.Message) ([
 			r.report(errorkernel.StoreFailed, m, err)
 		}
 	}
-	return all, nil
+	return all
 }
 
 // SendUnacked sends a message once, now, without storing it or waiting for an ACK. It

@@ -131,6 +131,15 @@ func (g *gate) Accept(m []message.Message) (ids []message.ID, err error) {
 	return ids, err
 }
 
+func (g *gate) Submit(m []message.Message) (ids []message.ID, done <-chan error) {
+	result := make(chan error, 1)
+	result <- g.write("Submit", func() (err error) {
+		ids, done = g.store.Submit(m)
+		return <-done
+	})
+	return ids, result
+}
+
 func (g *gate) AcceptOwn(m []message.Message) (ids []message.ID, err error) {
 	err = g.write("AcceptOwn", func() (err error) { ids, err = g.store.AcceptOwn(m); return err })
 	return ids, err

@@ -30,68 +30,166 @@ const (
 
 var errStopping = errors.New("the node is stopping")
 
-// conn is one client: arrays come in, and for each one line goes out.
+// conn is one client: arrays come in, and for each one line goes out, in the same order.
 //
-// It belongs to the goroutine that runs serve, except for stop and net.Close.
+// One goroutine reads and accepts (serve), the other one answers (answerAll): so the next array is read
+// while the one before is on its way to the disk, and arrays that come close behind each other
+// share a commit.
 type conn struct {
 	net net.Conn
 	opt *Options
-	dec *wire.Decoder
-	// out gathers the answers to arrays that came in one go. They are flushed before the
-	// next wait for the client.
-	out      *bufio.Writer
+
+	// Owned by the goroutine that reads.
+	dec      *wire.Decoder
 	answered bool
 
-	mu       sync.Mutex // between stop and the setting of a read deadline
+	// out gathers answers that are there at the same time. It is owned by the goroutine that answers.
+	out   *bufio.Writer
+	queue chan answer // closed when nothing more will be answered
+
+	mu       sync.Mutex // guards what follows, and setting a read deadline
+	changed  *sync.Cond // an answer has gone out
 	stopping bool
+	waiting  int // answers that have not gone out
+	messages int // messages in the arrays that they are about
 }
 
+// answer is what a client is told about an array: a line, or what says whether it was accepted.
+type answer struct {
+	line     []byte
+	accepted func() ([]message.ID, error)
+	messages int
+}
+
+const (
+	// mostWaiting and mostMessages bound what of one client is on its way to the disk; one array
+	// may have more.
+	mostWaiting  = 64
+	mostMessages = 8192
+)
+
 func newConn(nc net.Conn, opt *Options) *conn {
-	c := &conn{net: nc, opt: opt}
+	c := &conn{net: nc, opt: opt, queue: make(chan answer, mostWaiting)}
+	c.changed = sync.NewCond(&c.mu)
 	c.out = bufio.NewWriterSize(answerWriter{c}, answerBuffer)
 	c.dec = wire.NewDecoder(patientReader{c}, opt.Limits)
 	return c
 }
 
-// serve talks to the client until either side ends it, and closes the connection.
+// serve reads arrays until either side ends it, and closes the connection.
 func (c *conn) serve(ctx context.Context) {
+	var last error
 	defer func() {
 		// Nothing that a client sends may stop the node.
 		if p := recover(); p != nil {
-			c.opt.Log.Error("connection panicked", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
-			c.refuse(errors.New("internal error, see the log of the node"))
+			last = c.panicked(p)
+		}
+		if last != nil {
+			c.answer(answer{line: failed(last)})
+		}
+		close(c.queue)
+		c.drain()
+		if last != nil {
+			c.linger()
 		}
 		_ = c.net.Close()
 	}()
 	for !c.stopped() {
 		drafts, err := c.dec.Next()
 		if err == nil {
-			var ids []message.ID
-			if ids, err = c.accept(ctx, drafts); err == nil {
-				c.answer(accepted(ids))
-			} else {
-				c.answer(failed(err))
-			}
-		} else if last := c.fault(err); last {
+			c.accept(ctx, drafts)
+		} else if end, refusal := c.fault(err); end {
+			last = refusal
 			return
 		}
 		c.answered = true
 	}
-	_ = c.out.Flush()
 }
 
-func (c *conn) accept(ctx context.Context, drafts []wire.Draft) ([]message.ID, error) {
-	if len(drafts) == 0 {
-		return nil, nil
+// accept hands an array on. Its answer follows.
+func (c *conn) accept(ctx context.Context, drafts []wire.Draft) {
+	var messages []message.Message
+	var err error
+	if len(drafts) > 0 {
+		messages, err = c.opt.Resolve(drafts)
 	}
-	messages, err := c.opt.Resolve(drafts)
-	if err != nil || len(messages) == 0 {
-		return nil, err
+	switch {
+	case err != nil:
+		c.answer(answer{line: failed(err)})
+	case len(messages) == 0:
+		c.answer(answer{line: accepted(nil)})
+	default:
+		c.await(len(messages))
+		c.answer(answer{accepted: c.opt.Accept(ctx, messages), messages: len(messages)})
 	}
+}
+
+// await waits until there is room for an array.
+func (c *conn) await(messages int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.messages > 0 && c.messages+messages > mostMessages {
+		c.changed.Wait()
+	}
+}
+
+// answer puts an answer behind those before it.
+func (c *conn) answer(a answer) {
+	c.mu.Lock()
+	for c.waiting >= mostWaiting {
+		c.changed.Wait()
+	}
+	c.waiting++
+	c.messages += a.messages
+	c.mu.Unlock()
+	c.queue <- a
+}
+
+// drain waits until all answers have gone out.
+func (c *conn) drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.waiting > 0 {
+		c.changed.Wait()
+	}
+}
+
+// answerAll writes answers until there are no more. An error in writing them shows to who reads from
+// the connection: it is closed then.
+func (c *conn) answerAll() {
+	for a := range c.queue {
+		line := c.lineOf(a)
+		_, err := c.out.Write(line)
+		c.mu.Lock()
+		rest := c.waiting - 1
+		c.mu.Unlock()
+		if err == nil && rest == 0 {
+			err = c.out.Flush()
+		}
+		if err != nil {
+			_ = c.net.Close()
+		}
+		c.mu.Lock()
+		c.waiting--
+		c.messages -= a.messages
+		c.mu.Unlock()
+		c.changed.Broadcast()
+	}
+}
+
+// lineOf waits for what the answer is about. The answers before it do not wait for long.
+func (c *conn) lineOf(a answer) (line []byte) {
+	if a.accepted == nil {
+		return a.line
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			line = failed(c.panicked(p))
+		}
+	}()
 	if c.out.Buffered() > 0 {
-		// Accept may take long, and nobody else uses c.out meanwhile.
 		flushed := make(chan struct{})
-		timer := time.AfterFunc(prompt, func() {
+		timer := time.AfterFunc(prompt, func() { // nobody else uses c.out meanwhile
 			defer close(flushed)
 			_ = c.out.Flush()
 		})
@@ -101,38 +199,41 @@ func (c *conn) accept(ctx context.Context, drafts []wire.Draft) ([]message.ID, e
 			}
 		}()
 	}
-	return c.opt.Accept(ctx, messages)
+	ids, err := a.accepted()
+	if err != nil {
+		return failed(err)
+	}
+	return accepted(ids)
 }
 
-// fault answers what was wrong with the stream, and reports whether that was its end.
-func (c *conn) fault(err error) (last bool) {
+// panicked logs a fault of ours and returns what the client is told.
+func (c *conn) panicked(p any) error {
+	c.opt.Log.Error("connection panicked", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return errors.New("internal error, see the log of the node")
+}
+
+// fault answers what was wrong with the stream. It reports whether that was its end, and what the
+// client is told then; nil for nothing.
+func (c *conn) fault(err error) (end bool, last error) {
 	var refused *wire.RefusedError
 	var syntax *wire.SyntaxError
 	switch {
 	case errors.As(err, &refused):
-		c.answer(failed(err))
-		return false
+		c.answer(answer{line: failed(err)})
+		return false, nil
 	case errors.As(err, &syntax):
 		c.opt.Log.Debug("connection closed after a syntax error", "err", err)
-		c.refuse(err)
+		return true, err
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.dec.Pending():
-		c.refuse(fmt.Errorf("nothing came for %v in the middle of an array (YAML ends with a line ---)", c.opt.StallTimeout))
-	default: // the client has gone, or is idle, or the node stops
-		_ = c.out.Flush()
+		return true, fmt.Errorf("nothing came for %v in the middle of an array (YAML ends with a line ---)", c.opt.StallTimeout)
 	}
-	return true
+	return true, nil // the client has gone, or is idle, or the node stops
 }
 
-// answer keeps one line for the client. An error in writing it shows at the next flush.
-func (c *conn) answer(line []byte) { _, _ = c.out.Write(line) }
-
-// refuse answers with an error and uses up the connection, which the caller closes. A client that is still writing
-// would get a broken pipe from a connection that is closed at once, and might never read
+// linger uses up a connection on which the last answer was an error, before it is closed. A client
+// that is still writing would get a broken pipe from one that is closed at once, and might never read
 // the answer: so what it writes is thrown away for a while.
-func (c *conn) refuse(err error) {
-	if !c.turnAway(err) {
-		return
-	}
+func (c *conn) linger() {
 	if half, ok := c.net.(interface{ CloseWrite() error }); ok && half.CloseWrite() != nil {
 		return
 	}
@@ -142,10 +243,10 @@ func (c *conn) refuse(err error) {
 	_, _ = io.Copy(io.Discard, io.LimitReader(c.net, mostDiscarded))
 }
 
-// turnAway answers with an error and reports whether that could be written.
-func (c *conn) turnAway(err error) bool {
-	c.answer(failed(err))
-	return c.out.Flush() == nil
+// turnAway answers a connection that is not served.
+func (c *conn) turnAway(err error) {
+	_, _ = c.out.Write(failed(err))
+	_ = c.out.Flush()
 }
 
 // stop ends the wait for the client, now and later.
@@ -176,20 +277,18 @@ func (c *conn) deadline(d time.Duration) error {
 	return c.net.SetReadDeadline(at)
 }
 
-// patientReader is the connection as the decoder reads it: the answers so far go out
-// first, and then it waits as long as is right at this place of the stream.
+// patientReader is the connection as the decoder reads it. Between two arrays the client gets its
+// answers first: from then on it may be waited for as long as is right at this place of the stream.
 type patientReader struct{ c *conn }
 
 func (r patientReader) Read(p []byte) (int, error) {
 	c := r.c
-	if err := c.out.Flush(); err != nil {
-		return 0, err
-	}
 	patience := time.Duration(0)
 	switch {
 	case c.dec.Pending():
 		patience = c.opt.StallTimeout
 	case c.answered:
+		c.drain()
 		patience = c.opt.IdleTimeout
 	}
 	if err := c.deadline(patience); err != nil {

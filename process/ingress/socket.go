@@ -40,10 +40,12 @@ type Options struct {
 	// Resolve checks one array; its error is the answer. It is called by many connections
 	// at once.
 	Resolve func([]wire.Draft) ([]message.Message, error)
-	// Accept returns when the messages are on disk, with their ids in the same order, or
-	// an error when none of them is accepted. It is called by many connections at once. Its
-	// context does not end when the client goes, and outlives a stop by five seconds.
-	Accept func(context.Context, []message.Message) ([]message.ID, error)
+	// Accept takes an array over and returns at once; the order of calls is the order of the
+	// messages. What it returns is called once, and returns when the messages are on disk, with their ids
+	// in the same order, or an error when none of them is accepted. Both are called by many
+	// connections at once. The context does not end when the client goes, and outlives a stop by
+	// five seconds.
+	Accept func(context.Context, []message.Message) func() ([]message.ID, error)
 	Limits wire.Limits
 
 	// IdleTimeout is how long a connection stays after an answer when nothing comes any
@@ -147,8 +149,8 @@ func (s *Socket) name() string {
 
 // serve closes ln in the end.
 //
-// There is one goroutine per connection: each may block for as long as its client likes,
-// which must hold up no other, and they are bounded by MaxConns. They are no supervised
+// There are two goroutines per connection, which reads arrays and answers them: each may block
+// for as long as its client likes, which must hold up no other, and they are bounded by MaxConns. They are no supervised
 // processes because there is nothing to restart: a connection that ended is the client's
 // to open again. All of them have ended when serve returns.
 func (s *Socket) serve(ctx context.Context, ln net.Listener) error {
@@ -162,6 +164,7 @@ func (s *Socket) serve(ctx context.Context, ln net.Listener) error {
 			defer s.drop(c)
 			c.serve(accepting)
 		})
+		all.Go(c.answerAll)
 	})
 	_ = ln.Close()
 

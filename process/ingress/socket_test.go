@@ -77,8 +77,11 @@ func options(s *store) ingress.Options {
 		Resolve: func(drafts []wire.Draft) ([]message.Message, error) {
 			return wire.ResolveAll(drafts, wire.Defaults{Self: "central", Catalog: catalog{}, MethodTimeout: time.Second})
 		},
-		Accept: s.accept,
-		Log:    slog.New(slog.DiscardHandler),
+		Accept: func(ctx context.Context, m []message.Message) func() ([]message.ID, error) {
+			ids, err := s.accept(ctx, m)
+			return func() ([]message.ID, error) { return ids, err }
+		},
+		Log: slog.New(slog.DiscardHandler),
 	}
 }
 

@@ -360,3 +360,63 @@ func TestBrokenListenerIsAFailure(t *testing.T) {
 		}
 	})
 }
+
+// slowDisk takes arrays over at once and says that they are on disk when it is told to.
+func slowDisk(s *store, synced *chan struct{}) ingress.Options {
+	opt := timed(s)
+	opt.Accept = func(ctx context.Context, m []message.Message) func() ([]message.ID, error) {
+		ids, err := s.accept(ctx, m)
+		return func() ([]message.ID, error) { <-*synced; return ids, err }
+	}
+	return opt
+}
+
+func TestTheNextArrayIsTakenWhileOneIsOnItsWayToTheDisk(t *testing.T) {
+	s, synced := &store{}, (chan struct{})(nil)
+	bubble(t, slowDisk(s, &synced), func(t *testing.T, p *pipes, _ func() error) {
+		synced = make(chan struct{})
+		c := p.dial()
+		c.send(t, ping+`[{"toNode":"ship1","method":"REQFoo"}]`+ping)
+		synctest.Wait()
+		if got := s.count(); got != 2 || len(c.lines) > 0 {
+			t.Errorf("%d messages taken, %d answers", got, len(c.lines))
+		}
+		after(time.Hour) // nobody is idle who has not got an answer
+		close(synced)
+		for i, want := range []string{`{"accepted":`, `{"error":`, `{"accepted":`} {
+			if got := <-c.lines; !strings.HasPrefix(got, want) {
+				t.Errorf("answer %d: %s", i+1, got)
+			}
+		}
+		if got := <-c.ended; got != time.Hour+2*time.Second {
+			t.Errorf("closed after %v", got)
+		}
+	})
+}
+
+func TestWhatIsOnItsWayToTheDiskIsBounded(t *testing.T) {
+	for name, c := range map[string]struct{ array, most int }{"small arrays": {1, 65}, "large arrays": {1000, 8000}} {
+		t.Run(name, func(t *testing.T) {
+			s, synced := &store{}, (chan struct{})(nil)
+			bubble(t, slowDisk(s, &synced), func(t *testing.T, p *pipes, _ func() error) {
+				synced = make(chan struct{})
+				client := p.dial()
+				array := "[" + strings.Repeat(`{"toNode":"ship1","method":"REQPing"},`, c.array-1) + `{"toNode":"ship1","method":"REQPing"}]`
+				var sent sync.WaitGroup
+				sent.Go(func() { client.send(t, strings.Repeat(array, 200)) })
+				synctest.Wait()
+				if got := s.count(); got != c.most {
+					t.Errorf("%d messages taken, want %d", got, c.most)
+				}
+				close(synced)
+				for range 200 {
+					<-client.lines
+				}
+				sent.Wait()
+				if got := s.count(); got != 200*c.array {
+					t.Errorf("%d messages taken", got)
+				}
+			})
+		})
+	}
+}

@@ -24,7 +24,7 @@ func (n *Node) socket() (func() process.Service, error) {
 
 func (n *Node) socketOptions(name string) ingress.Options {
 	return ingress.Options{
-		Accept:      n.router.Accept,
+		Accept:      n.router.Submit,
 		Resolve:     n.resolve,
 		IdleTimeout: n.cfg.SocketIdleTimeout,
 		Log:         n.log.With(logattr.Process(name)),
