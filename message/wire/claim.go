@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"steward/message"
@@ -30,15 +31,21 @@ type Claim struct {
 	PID  int64
 }
 
-// EncodeClaim returns c as bytes, a host name that is very long cut. The error wraps
-// [message.ErrInvalid].
+// EncodeClaim returns c as bytes, with a host name of bounded length that can be printed.
+// The error wraps [message.ErrInvalid].
 func EncodeClaim(c *Claim) ([]byte, error) {
-	cut := *c
-	cut.Host = strings.ToValidUTF8(cut.Host[:min(len(cut.Host), maxHost)], "")
-	if err := cut.check(); err != nil {
+	plain := *c
+	plain.Host = strings.ToValidUTF8(plain.Host[:min(len(plain.Host), maxHost)], "")
+	plain.Host = strings.Map(func(r rune) rune {
+		if unreadable(r) {
+			return '?'
+		}
+		return r
+	}, plain.Host)
+	if err := plain.check(); err != nil {
 		return nil, fmt.Errorf("%w claim: %w", message.ErrInvalid, err)
 	}
-	body, err := encMode.Marshal(&cut)
+	body, err := encMode.Marshal(&plain)
 	if err != nil {
 		return nil, fmt.Errorf("encode claim: %w", err)
 	}
@@ -75,8 +82,11 @@ func (c *Claim) check() error {
 		return errors.New("no usable token")
 	case c.Held < 0 || c.Held > maxHeld:
 		return fmt.Errorf("held for %d ms", c.Held)
-	case len(c.Host) > maxHost:
-		return fmt.Errorf("a host name of %d bytes", len(c.Host))
+	case len(c.Host) > maxHost || strings.ContainsFunc(c.Host, unreadable):
+		return errors.New("no usable host name")
 	}
 	return nil
 }
+
+// unreadable says that r has no place in the name of a host, which ends in texts for people.
+func unreadable(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }

@@ -57,11 +57,15 @@ func TestClaimThatMakesNoSenseIsRefused(t *testing.T) {
 			t.Errorf("%+v: %x, %v", c, b, err)
 		}
 	}
+	if c, err := wire.DecodeClaim(sealClaim(t, &wire.Claim{Token: "t", Host: "a b\r\nc\x1b"})); err != nil || c.Host != "a?b??c?" {
+		t.Errorf("%+v, %v", c, err)
+	}
 	good := sealClaim(t, &wire.Claim{Token: "t", Held: 1, Host: "h", PID: 1})
 	for name, b := range map[string][]byte{
 		"nothing": nil, "text": []byte("ship1"), "no body": good[:3], "half": good[:len(good)-1], "more": append(good[:len(good):len(good)], 0),
 		"no token": {'S', 1, 0, 0x84, 0x60, 1, 0x61, 'h', 1}, "below nothing": {'S', 1, 0, 0x84, 0x61, 't', 0x20, 0x61, 'h', 1},
 		"three fields": {'S', 1, 0, 0x83, 0x61, 't', 1, 0x61, 'h'}, "2^32 fields": {'S', 1, 0, 0x9a, 0xff, 0xff, 0xff, 0xff},
+		"two lines":   {'S', 1, 0, 0x84, 0x61, 't', 1, 0x61, '\n', 1},
 		"a long host": append(append([]byte{'S', 1, 0, 0x84, 0x61, 't', 1, 0x78, 200}, strings.Repeat("h", 200)...), 1),
 		"large":       append(good[:len(good):len(good)], make([]byte, 1<<10)...), "compressed": packed(t, good[3:]),
 	} {
