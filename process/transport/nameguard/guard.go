@@ -63,14 +63,14 @@ type guard struct {
 
 	// questions are the last ones asked: a late answer is one all the same.
 	questions []question
+	provoked  time.Time // when a question of another was last answered with one of our own
 	told      told
 }
 
 // question is one of this node's own.
 type question struct {
 	to   string // the last part of the subject for its answer
-	at   time.Time
-	held int64 // for how long the name had been held by then
+	held int64  // for how long the name had been held by then
 }
 
 const maxQuestions = 4
@@ -154,7 +154,7 @@ func (g *guard) look() {
 }
 
 func (g *guard) send() {
-	q := question{to: strings.ToLower(rand.Text()), at: time.Now(), held: g.heldFor()}
+	q := question{to: strings.ToLower(rand.Text()), held: g.heldFor()}
 	if len(g.questions) == maxQuestions {
 		g.questions = g.questions[:copy(g.questions, g.questions[1:])]
 	}
@@ -211,10 +211,16 @@ func (g *guard) challenged(h heard) {
 	if h.claim.Held == 0 || keeps(g.token, held, h.claim) {
 		g.conflict(h.claim, false)
 	}
-	if h.claim.Held > 0 { // who of the two stands aside is found by asking
-		last := g.questions[len(g.questions)-1].at
-		g.timer.Reset(max(0, soonest-time.Since(last)))
+	if h.claim.Held == 0 {
+		return
 	}
+	// Who of the two stands aside is found by asking.
+	if wait := soonest - time.Since(g.provoked); wait > 0 {
+		g.timer.Reset(wait)
+		return
+	}
+	g.provoked = time.Now()
+	g.look()
 }
 
 // contradicted takes the answer of a node that has the name, to a question of our own.
@@ -225,7 +231,7 @@ func (g *guard) contradicted(q question, c *wire.Claim) {
 	// What is compared is what held when the question was sent, so that each of the two
 	// takes the other for older than it is. Both may stand aside then, for a moment, but
 	// never do both stay.
-	if g.phase == holding && q.held > 0 && keeps(g.token, q.held, c) {
+	if g.phase == holding && keeps(g.token, q.held, c) {
 		g.conflict(c, false)
 		return
 	}

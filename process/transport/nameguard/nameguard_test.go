@@ -128,15 +128,17 @@ func atSea(t *testing.T, test func(t *testing.T, s *sea)) {
 			return s.fate(from, to, d)
 		}})
 		s.central = s.net.Node("central")
-		test(t, s)
-		for _, ship := range s.ships {
-			if err := ship.Close(context.Background()); err != nil {
+		t.Cleanup(func() {
+			for _, ship := range s.ships {
+				if err := ship.Close(context.Background()); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := s.net.Close(context.Background()); err != nil {
 				t.Error(err)
 			}
-		}
-		if err := s.net.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
+		})
+		test(t, s)
 	})
 }
 
@@ -222,7 +224,14 @@ func TestFreeNameIsTakenAtOnce(t *testing.T) {
 		if took := time.Since(began); took != 0 {
 			t.Errorf("it took %v in a network without delay", took)
 		}
+		questions := 0
+		if _, err := s.central.Subscribe("ship1.NAME", func(process.Delivery) { questions++ }); err != nil {
+			t.Fatal(err)
+		}
 		pass(time.Hour)
+		if questions < 45 || questions > 60 {
+			t.Errorf("%d questions in an hour without a conflict", questions)
+		}
 		s.only(ship)
 		s.says(ship)
 		if ship.Conflict() {
@@ -303,7 +312,12 @@ func TestOneOfTwoThatStartAtOnceStaysOnTheAir(t *testing.T) {
 			atSea(t, func(t *testing.T, s *sea) {
 				s.fate = func(_, _ string, d process.Delivery) memtransport.Fate { return memtransport.Fate{Delay: delay} }
 				a, b := s.sail("bridge"), s.sail("clone")
-				pass(10 * time.Second)
+				pass(5 * delay) // no listener; a question, and one in return, and its answer
+				upA, _ := a.State()
+				if upB, _ := b.State(); upA && upB {
+					t.Error("both are on the air")
+				}
+				pass(20 * time.Second)
 				s.fate = nil
 				for range 3 { // the same one, for good
 					one := a
@@ -358,6 +372,32 @@ func TestOfTwoThatMeetTheOneThatHasHadTheNameForLongerKeepsIt(t *testing.T) {
 				s.only(want)
 			})
 		})
+	}
+}
+
+// When the difference is so near the margin that the two see it on different sides of it, both
+// may give way for a moment, but not both stay.
+func TestNotBothStayWhateverTheWayTakes(t *testing.T) {
+	for range 20 { // which of the two has the larger token is by chance
+		for _, apart := range []time.Duration{9900, 10_000, 10_050, 10_100} {
+			atSea(t, func(t *testing.T, s *sea) {
+				s.fate = func(_, _ string, _ process.Delivery) memtransport.Fate {
+					return memtransport.Fate{Delay: 100 * time.Millisecond}
+				}
+				first := s.sail("bridge")
+				pass(apart * time.Millisecond)
+				first.link.SetLink(false)
+				second := s.sail("clone")
+				pass(time.Second)
+				first.link.SetLink(true)
+				pass(20 * time.Second)
+				s.fate = nil
+				if up, _ := second.State(); up {
+					first = second
+				}
+				s.only(first)
+			})
+		}
 	}
 }
 
@@ -508,7 +548,7 @@ func TestForgedClaimsSilenceNobody(t *testing.T) {
 		if answers > 0 {
 			t.Errorf("%d answers to a subject of another node", answers)
 		}
-		if questions > 100+6 { // those of the pirate himself, and one in a second
+		if questions > 100+10 { // those of the pirate himself, and two in a second
 			t.Errorf("%d questions in five seconds", questions)
 		}
 		spy.Close()
@@ -572,6 +612,186 @@ func TestSubscriptionsComeAndGoWhileTheNodeStandsAside(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
+}
+
+// A call that began before the node stood aside is the only one until it has ended.
+func TestHandlerIsCalledOneAtATimeOverATimeAside(t *testing.T) {
+	atSea(t, func(t *testing.T, s *sea) {
+		first := s.sail("bridge")
+		pass(time.Hour)
+		first.link.SetLink(false)
+		second := s.sail("clone")
+		synctest.Wait()
+		release := make(chan struct{})
+		calls, most, total := 0, 0, 0
+		if _, err := second.Subscribe("ship1.slow.EventACK", func(process.Delivery) {
+			calls++
+			most = max(most, calls)
+			<-release
+			calls--
+			total++
+		}); err != nil {
+			t.Fatal(err)
+		}
+		slow := func() {
+			t.Helper()
+			if err := s.central.Publish("ship1.slow.EventACK", "", nil); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		slow()
+		first.link.SetLink(true)
+		s.only(first)
+		slow()
+		s.sink(first)
+		delete(s.ships, "bridge")
+		pass(time.Minute)
+		s.only(second)
+		slow()
+		close(release)
+		synctest.Wait()
+		if most != 1 || total != 2 {
+			t.Errorf("%d calls, %d at once; want 2 and 1", total, most)
+		}
+	})
+}
+
+// flushed calls a hook in the middle of each flush.
+type flushed struct {
+	process.Transport
+	hook func(n int) // the n-th flush is under way
+	n    int
+}
+
+func (f *flushed) Flush(ctx context.Context) error {
+	f.n++
+	f.hook(f.n)
+	return f.Transport.Flush(ctx)
+}
+
+func TestSubscriptionMadeWhileTheNameIsTakenIsInForceBeforeTheLinkIsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := memtransport.New(memtransport.Options{})
+		defer n.Close(context.Background())
+		inner := &flushed{Transport: n.Node("bridge")}
+		var tr *Transport
+		inner.hook = func(n int) {
+			if up, _ := tr.State(); up {
+				t.Errorf("up during flush %d", n)
+			}
+			if n < 3 {
+				if _, err := tr.Subscribe(subject, func(process.Delivery) {}); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		n.Node("bridge").SetLink(false)
+		tr = guarded(t, inner, "ship1", "bridge", new(reports))
+		defer tr.Close(context.Background())
+		n.Node("bridge").SetLink(true)
+		synctest.Wait()
+		if up, _ := tr.State(); !up || inner.n != 3 {
+			t.Errorf("up %v after %d flushes, want 3", up, inner.n)
+		}
+	})
+}
+
+func TestBrokerThatTakesNoSubscriptionsIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := memtransport.New(memtransport.Options{})
+		defer n.Close(context.Background())
+		fails := 3
+		inner := &broken{Transport: n.Node("bridge"), fails: &fails}
+		tr := guarded(t, inner, "ship1", "bridge", new(reports))
+		defer tr.Close(context.Background())
+		_, changed := tr.State()
+		<-changed
+		if up, _ := tr.State(); !up || fails != 0 {
+			t.Errorf("up %v, %d failures to come", up, fails)
+		}
+	})
+}
+
+// broken fails to flush as long as there are fails.
+type broken struct {
+	process.Transport
+	fails *int
+}
+
+func (b *broken) Flush(ctx context.Context) error {
+	if *b.fails > 0 {
+		*b.fails--
+		return errors.New("no")
+	}
+	return b.Transport.Flush(ctx)
+}
+
+// Over a real broker, whose permissions are about the node's own name alone.
+func TestPermissionForTheOwnNameSuffices(t *testing.T) {
+	b := natstest.StartConfig(t, `authorization { users: [ { user: ship1, password: x,
+		permissions: { publish: ["ship1.>"], subscribe: ["ship1.>"] } } ] }`)
+	type node struct {
+		*Transport
+		link    *natstransport.Transport
+		reports chan errorkernel.Event
+	}
+	start := func(host string) node {
+		n := node{reports: make(chan errorkernel.Event, 10)}
+		report := reporter(func(ev errorkernel.Event) { n.reports <- ev })
+		var err error
+		n.link, err = natstransport.Open(natstransport.Options{Servers: []string{strings.Replace(b.URL(), "://", "://ship1:x@", 1)}, Report: report})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Transport = guarded(t, n.link, "ship1", host, report)
+		return n
+	}
+	end := func(n node) {
+		if err := errors.Join(n.Close(context.Background()), n.link.Close(context.Background())); err != nil {
+			t.Error(err)
+		}
+	}
+	up := func(n node) {
+		t.Helper()
+		for up, changed := n.State(); !up; up, changed = n.State() {
+			receive(t, changed)
+		}
+	}
+	first := start("bridge")
+	up(first)
+	second := start("clone")
+	for n, want := range map[*node]string{&first: stays, &second: yields} {
+		if ev := receive(t, n.reports); ev.Class != errorkernel.NameTaken || !strings.Contains(ev.Err.Error(), want) {
+			t.Errorf("%v: %v", ev.Class, ev.Err)
+		}
+	}
+	end(first)
+	up(second)
+	end(second)
+	for _, n := range []node{first, second} {
+		if len(n.reports) > 0 {
+			t.Errorf("reported besides: %v", (<-n.reports).Err)
+		}
+	}
+}
+
+type reporter func(errorkernel.Event)
+
+func (r reporter) Report(ev errorkernel.Event) errorkernel.Action {
+	r(ev)
+	return errorkernel.Continue
+}
+
+func receive[T any](t *testing.T, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(time.Minute):
+		t.Fatal("nothing came in a minute")
+		panic("unreachable")
+	}
 }
 
 func TestOptionsAreChecked(t *testing.T) {
