@@ -26,6 +26,8 @@ const (
 	// stands aside.
 	firstWait   = time.Second
 	longestWait = 30 * time.Second
+	// courtesy is how long it waits with that after a connect.
+	courtesy = 10 * time.Second
 	// lookEvery is the time between two questions of a node that has its name, soonest that
 	// between two which others bring about.
 	lookEvery = time.Minute
@@ -117,8 +119,10 @@ func (g *guard) link(up bool) {
 		g.state.Set(!g.closed) // inner has all subscriptions in force
 		g.mu.Unlock()
 		g.look()
+	case g.aside: // a broker that was away comes back for both: the other one goes first
+		g.phase = aside
+		g.timer.Reset(courtesy)
 	default:
-		g.wait = 0
 		g.ask()
 	}
 }

@@ -73,7 +73,7 @@ type Transport struct {
 	asked   process.Subscription // to questions, while joined
 	answers process.Subscription
 	seen    time.Time // when another node with this name was heard of last
-	aside   bool
+	aside   bool      // the name is another node's; changed by run alone
 	closed  bool
 }
 

@@ -427,6 +427,34 @@ func TestReconnectKeepsTheNameAndHoldsNothingUp(t *testing.T) {
 	})
 }
 
+func TestNodeThatStoodAsideLetsTheOtherGoFirstWhenTheBrokerIsBack(t *testing.T) {
+	atSea(t, func(t *testing.T, s *sea) {
+		first := s.sail("bridge")
+		s.only(first)
+		second := s.sail("clone")
+		s.only(first)
+		for range 5 {
+			first.link.SetLink(false)
+			second.link.SetLink(false)
+			pass(time.Minute)
+			second.link.SetLink(true)
+			for range 50 {
+				pass(100 * time.Millisecond)
+				s.only(nil)
+			}
+			first.link.SetLink(true)
+			s.only(first)
+			pass(time.Minute)
+			s.only(first)
+		}
+		second.link.SetLink(false)
+		s.sink(first)
+		second.link.SetLink(true)
+		pass(courtesy)
+		s.only(second)
+	})
+}
+
 func TestLinkThatIsBackBeforeAnybodyLookedIsAChange(t *testing.T) {
 	atSea(t, func(t *testing.T, s *sea) {
 		ship := s.sail("bridge")
