@@ -19,6 +19,7 @@ const (
 	Refused                        // something from outside was refused
 	StoreFailed                    // the disk did not take what it was given
 	LinkFailed                     // the broker refused something
+	NameTaken                      // another node runs under the name of this one
 )
 
 // Event is one failure, as it goes up to the kernel.

@@ -435,6 +435,7 @@ func TestLogLevelsSayWhoHasToAct(t *testing.T) {
 		errorkernel.Refused:       "level=WARN",
 		errorkernel.StoreFailed:   "level=ERROR",
 		errorkernel.LinkFailed:    "level=WARN",
+		errorkernel.NameTaken:     "level=ERROR",
 	} {
 		r := newRig(t)
 		r.Report(errorkernel.Event{Class: class, Err: errors.New("x")})

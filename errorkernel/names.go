@@ -11,6 +11,7 @@ var classNames = [...]string{
 	Refused:       "refused",
 	StoreFailed:   "store-failed",
 	LinkFailed:    "link-failed",
+	NameTaken:     "name-taken",
 }
 
 // String returns the class as it is spelled in log lines and error messages.

@@ -19,6 +19,7 @@ func TestDefaultPolicyActions(t *testing.T) {
 		{errorkernel.Refused, errorkernel.Continue},
 		{errorkernel.StoreFailed, errorkernel.Retry},
 		{errorkernel.LinkFailed, errorkernel.Retry},
+		{errorkernel.NameTaken, errorkernel.Continue},
 		{errorkernel.Class(0), errorkernel.Continue},
 		{errorkernel.Class(200), errorkernel.Continue},
 	}

@@ -137,9 +137,9 @@ func orDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// ackSubject and hereSubject are the only subjects besides those of messages. Both begin
-// with a node's own name, so that a broker's permissions for a node need no other names
-// than those of the nodes that it talks with.
+// ackSubject and hereSubject are the only subjects of delivery besides those of messages.
+// Both begin with a node's own name, so that a broker's permissions for a node need no other
+// names than those of the nodes that it talks with.
 func ackSubject(n message.Node, token string) string { return string(n) + ".ACK." + token }
 func hereSubject(n message.Node) string              { return string(n) + ".HERE" }
 

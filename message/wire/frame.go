@@ -11,7 +11,7 @@ import (
 	"steward/message"
 )
 
-// The envelope of every frame and ack: a magic byte, the format version, flags.
+// The envelope of every frame, ack and claim: a magic byte, the format version, flags.
 const (
 	magic      = 'S'
 	version    = 1
@@ -216,14 +216,11 @@ func (c *Codec) seal(what string, v any) ([]byte, error) {
 }
 
 func (c *Codec) open(what string, b []byte, v any) error {
-	if len(b) < headerSize || b[0] != magic || b[1] == 0 {
-		return fmt.Errorf("%w %s: %d bytes that are not from a steward", message.ErrInvalid, what, len(b))
+	flags, body, err := envelope(what, b)
+	if err != nil {
+		return err
 	}
-	if b[1] != version || b[2]&^allFlags != 0 {
-		return fmt.Errorf("%s of format %d.%d: %w", what, b[1], b[2], ErrVersion)
-	}
-	body := b[headerSize:]
-	if b[2]&flagZstd != 0 {
+	if flags&flagZstd != 0 {
 		dec, err := c.dec()
 		if err != nil {
 			return fmt.Errorf("decode %s: %w", what, err)
@@ -239,4 +236,15 @@ func (c *Codec) open(what string, b []byte, v any) error {
 		return fmt.Errorf("%w %s: %w", message.ErrInvalid, what, err)
 	}
 	return nil
+}
+
+// envelope takes off what stands before the body of b, after checks.
+func envelope(what string, b []byte) (flags byte, body []byte, err error) {
+	if len(b) < headerSize || b[0] != magic || b[1] == 0 {
+		return 0, nil, fmt.Errorf("%w %s: %d bytes that are not from a steward", message.ErrInvalid, what, len(b))
+	}
+	if b[1] != version || b[2]&^allFlags != 0 {
+		return 0, nil, fmt.Errorf("%s of format %d.%d: %w", what, b[1], b[2], ErrVersion)
+	}
+	return b[2], b[headerSize:], nil
 }

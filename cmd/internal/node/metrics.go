@@ -40,9 +40,16 @@ func newMetrics(n *Node) *metrics {
 			func() float64 { count, _, _ := n.store.Sizes(); return float64(count) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "steward_ring_buffer_bytes", Help: "Bytes of the messages on the ring buffer."},
 			func() float64 { _, size, _ := n.store.Sizes(); return float64(size) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "steward_broker_connected", Help: "1 while there is a link to the broker."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "steward_broker_connected", Help: "1 while there is a link to the broker and the name is this node's own."},
 			func() float64 {
 				if up, _ := n.transport.State(); up {
+					return 1
+				}
+				return 0
+			}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "steward_name_conflict", Help: "1 while another node has the name of this one, or was heard of in the last minutes."},
+			func() float64 {
+				if n.guard.Conflict() {
 					return 1
 				}
 				return 0

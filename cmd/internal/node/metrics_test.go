@@ -137,6 +137,7 @@ func TestMetricsSayWhatHappens(t *testing.T) {
 		`steward_processes_running{branch="ways in"} 0`,
 		`steward_processes_running{branch="root"} [1-9]`,
 		`steward_broker_connected 1`,
+		`steward_name_conflict 0`,
 		`steward_info{node="central",version="test"} 1`,
 	)
 	if strings.Contains(text, `to_node="ship9"`) {
@@ -148,6 +149,16 @@ func TestMetricsSayWhatHappens(t *testing.T) {
 		`steward_method_runs_total{method="REQToFile",result="done"} 2`,
 		`steward_errors_sent_total [1-9]`,
 	))
+}
+
+func TestMetricsSayThatANameIsTaken(t *testing.T) {
+	central := run(t, "-embeddedBroker=127.0.0.1:0")
+	first := run(t, "-nodeName=ship1", "-brokerAddress="+central.BrokerURL())
+	first.want(t, `steward_broker_connected 1`, `steward_name_conflict 0`)
+	second := run(t, "-nodeName=ship1", "-brokerAddress="+central.BrokerURL())
+	second.want(t, `steward_broker_connected 0`, `steward_name_conflict 1`)
+	first.want(t, `steward_broker_connected 1`, `steward_name_conflict 1`)
+	central.want(t, `steward_name_conflict 0`)
 }
 
 func lint(t *testing.T, text string) {

@@ -30,6 +30,7 @@ import (
 	"steward/process"
 	"steward/process/transport/broker"
 	"steward/process/transport/loopback"
+	"steward/process/transport/nameguard"
 	"steward/process/transport/natstransport"
 )
 
@@ -57,6 +58,7 @@ type Node struct {
 	store     *kvstore.Store
 	files     *os.Root
 	broker    *broker.Server
+	guard     *nameguard.Transport
 	transport process.Transport
 	kernel    *errorkernel.Kernel
 	teller    *errorkernel.Teller
@@ -213,7 +215,18 @@ func (n *Node) openTransport() error {
 		return err
 	}
 	n.onClose("link to the broker", func() error { return closeBounded(link) })
-	local, err := loopback.New(loopback.Options{Inner: link, Mine: n.mine})
+	host, err := os.Hostname()
+	if err != nil {
+		n.log.Warn("this host has no name that others could be told", logattr.Err(err))
+	}
+	n.guard, err = nameguard.New(nameguard.Options{
+		Inner: link, Self: n.self, Host: host, PID: os.Getpid(), Report: n.kernel, Log: n.log.With(logattr.Process("transport")),
+	})
+	if err != nil {
+		return err
+	}
+	n.onClose("name guard", func() error { return closeBounded(n.guard) })
+	local, err := loopback.New(loopback.Options{Inner: n.guard, Mine: n.mine})
 	if err != nil {
 		return err
 	}
@@ -330,8 +343,8 @@ func (n *Node) BrokerURL() string {
 // wait for a broker.
 func (n *Node) Ready() <-chan struct{} { return n.root.Ready() }
 
-// Link reports whether there is a link to the broker, and a channel that is closed when
-// that changes.
+// Link reports whether there is a link to the broker on which the name is this node's own,
+// and a channel that is closed when that changes.
 func (n *Node) Link() (up bool, changed <-chan struct{}) { return n.transport.State() }
 
 // Watch returns the steps of a message, or of all when id is zero.
