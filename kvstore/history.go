@@ -143,13 +143,14 @@ func (t *tx) life(bucket []byte, id message.ID) (Life, error) {
 
 // answered ends the life of a request with the result that its reply brought. The result
 // is the truth even about a message that had been given up: its ACKs were lost, it was not.
-// It counts only from the node that the request went to.
-func (t *tx) answered(request message.ID, from message.Node, r *message.Result) error {
+// It counts only from the node that the request went to. A notice about a run of which the
+// reply is known says no more than that its ACK was lost.
+func (t *tx) answered(request message.ID, from message.Node, r *message.Result, notice bool) error {
 	l, err := t.life(bucketSent, request)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	if err != nil || l.Peer != from {
+	if err != nil || l.Peer != from || notice && !r.Started.After(l.Started) {
 		return err
 	}
 	l.State, l.Code, l.Text = message.EndOf(r.Code), r.Code, r.Text

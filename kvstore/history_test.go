@@ -29,6 +29,39 @@ func answer(t fatal, s *kvstore.Store, from message.Node, to message.ID, code me
 	finish(t, s, from, lane(t, s, from)...)
 }
 
+func TestNoticeIsAboutItsRunOnly(t *testing.T) {
+	for name, tt := range map[string]struct {
+		started int64
+		text    string
+	}{
+		"the run of the reply that is here": {5, "text"},
+		"an earlier one":                    {4, "text"},
+		"a later one, as of a schedule":     {6, "given up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := store(t)
+			id, seq := request(t, s, "ship1")
+			settle(t, s, stream("ship1"), kvstore.Settled{Seq: seq, ID: id, Code: message.CodeDone, Attempts: 3, At: time.Now(), WantsReply: true})
+			answer(t, s, "ship1", id, message.CodeDone)
+			notice := incoming(t, 1, message.Message{InReplyTo: id, RequestMethod: "REQCliCommand",
+				Result: &message.Result{Code: message.CodeDone, Text: "given up", Started: time.UnixMilli(tt.started)}})
+			a := arrival("ship1", 7, 1, 1, 2, notice)
+			a.Stream.Method = message.MethodNone
+			take(t, s, a)
+			waiting, err := s.ReadLane(a.Stream, 0, 1, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Finish(a.Stream, 0, []kvstore.Finished{{Arrival: waiting[0].Arrival, Message: waiting[0].Message, Result: message.Result{Code: message.CodeDone}}}); err != nil {
+				t.Fatal(err)
+			}
+			if l, err := s.Sent(id); err != nil || l.Text != tt.text || l.State != message.StateDone {
+				t.Errorf("%+v, %v", l, err)
+			}
+		})
+	}
+}
+
 func TestReplyHasTheLastWord(t *testing.T) {
 	ack := func(code message.Code) func(testing.TB, *kvstore.Store, message.ID, uint64) {
 		return func(t testing.TB, s *kvstore.Store, id message.ID, seq uint64) {

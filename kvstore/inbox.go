@@ -345,7 +345,7 @@ func (t *tx) finish(l *lane, id Stream, f *Finished) error {
 		return err
 	}
 	if m := f.Message; m.IsReply() && m.Result != nil {
-		return t.answered(m.InReplyTo, id.Peer, m.Result)
+		return t.answered(m.InReplyTo, id.Peer, m.Result, id.Method == message.MethodNone)
 	}
 	return nil
 }

@@ -173,7 +173,7 @@ func TestEveryEndIsInTheLife(t *testing.T) {
 		letters := len(deadLetters(t, s))
 		m := msg("ship1", "x")
 		if tt.reply {
-			m.ReplyMethod = "REQToFile"
+			m.ReplyMethod, m.ReplyACKTimeout = "REQToFile", time.Second
 		}
 		id := accept(t, s, m)[0]
 		q := read(t, s, stream("ship1"))

@@ -115,6 +115,9 @@ func (r *Router) remove(id kvstore.Stream, ends []kvstore.Settled) (int, error) 
 		notify(rt.cleared)
 	}
 	r.mu.Unlock()
+	if len(removed) > 0 {
+		r.wakeNotices(id.Peer)
+	}
 	for _, m := range removed {
 		r.opts.Log.Info("message removed from the queue", logattr.ID(m), logattr.To(id.Peer), logattr.Method(id.Method), "why", ends[0].Text)
 		r.opts.Progress.step(Step{ID: m, What: StepRemoved, Peer: id.Peer, Method: id.Method, Text: ends[0].Text})

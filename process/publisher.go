@@ -478,6 +478,7 @@ func (p *Publisher) giveUp(end func(*flight) (code message.Code, why string)) er
 		return fmt.Errorf("give up %d messages: %w", len(ends), err)
 	}
 	p.retain(keep, ends[len(ends)-1].Seq+1)
+	p.r.wakeNotices(p.rt.stream.Peer)
 	for _, e := range ends {
 		p.reportEnd(e)
 	}

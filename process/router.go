@@ -306,6 +306,15 @@ func (r *Router) Wake(id kvstore.Stream) {
 	}
 }
 
+// wakeNotices starts the publisher of what the store has put in the place of replies that were
+// given up, if there is any.
+func (r *Router) wakeNotices(peer message.Node) {
+	id := kvstore.Stream{Peer: peer, Method: message.MethodNone}
+	if info, _, err := r.opts.Store.Read(id, 0, 0, 0); err != nil || info.Count > 0 {
+		r.Wake(id)
+	}
+}
+
 // start is called with mu held.
 func (r *Router) start(rt *route) {
 	r.byToken[rt.token] = rt

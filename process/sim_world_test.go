@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -240,6 +241,7 @@ type simNode struct {
 	parallel     int
 	without      message.Method // has no subscriber
 	allowed      func(message.Node) bool
+	denied       []message.Method         // to all; may be changed while nothing happens
 	plant        func(*life, store) store // puts a fault between processes and store
 }
 
@@ -347,7 +349,8 @@ func (l *life) build() {
 		if spec.Name == n.without {
 			continue
 		}
-		opts := process.SubscriberOptions{Spec: spec, Env: env, Allowed: n.allowed, Store: l.gate, Send: l.router,
+		allowed := func(from message.Node) bool { return !slices.Contains(n.denied, spec.Name) && n.allowed(from) }
+		opts := process.SubscriberOptions{Spec: spec, Env: env, Allowed: allowed, Store: l.gate, Send: l.router,
 			Transport: l.loop, Codec: n.w.codec, Lanes: lanes, Report: &n.events, Progress: &l.progress, Log: log,
 			MaxParallel: n.parallel, Idle: n.idle}
 		_, err := process.NewSubscriber(opts)
