@@ -154,7 +154,7 @@ func (t *tx) answered(request message.ID, from message.Node, r *message.Result, 
 		return err
 	}
 	l.State, l.Code, l.Text = message.EndOf(r.Code), r.Code, r.Text
-	l.Started, l.Ended = r.Started, time.Now()
+	l.Started, l.Ended = r.Started, t.s.opts.Now()
 	if err := t.putLife(bucketSent, request, &l); err != nil {
 		return err
 	}
@@ -227,7 +227,7 @@ func (s *Store) lookup(bucket []byte, id message.ID) (Life, error) {
 // Note writes the end of a message that never was on the ring buffer: one that was sent
 // without an ACK.
 func (s *Store) Note(m *message.Message, code message.Code, why string) error {
-	life := Life{Peer: m.To, Method: m.Method, State: message.EndOf(code), Code: code, Text: why, Attempts: 1, Ended: time.Now()}
+	life := Life{Peer: m.To, Method: m.Method, State: message.EndOf(code), Code: code, Text: why, Attempts: 1, Ended: s.opts.Now()}
 	return s.do(func(t *tx) error { return t.putLife(bucketSent, m.ID, &life) })
 }
 

@@ -100,7 +100,7 @@ func (s *Store) encode(msgs []message.Message, stamped bool) ([]put, []message.I
 
 // Stamp gives m its id, its sender and its time of acceptance, without storing it.
 func (s *Store) Stamp(m *message.Message) {
-	m.ID = message.NewID(time.Now(), s.count.Add(1), s.run)
+	m.ID = message.NewID(s.opts.Now(), s.count.Add(1), s.run)
 	m.From, m.Accepted = s.opts.Self, m.ID.Time()
 }
 

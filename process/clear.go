@@ -34,7 +34,7 @@ type Cleared struct {
 func (r *Router) Clear(ctx context.Context, f QueueFilter, by string) ([]Cleared, error) {
 	if !f.ID.IsZero() {
 		life, err := r.opts.Store.Sent(f.ID)
-		if errors.Is(err, kvstore.ErrNotFound) || err == nil && !f.fits(f.ID, life.Peer, life.Method, time.Now()) {
+		if errors.Is(err, kvstore.ErrNotFound) || err == nil && !f.fits(f.ID, life.Peer, life.Method, r.opts.Now()) {
 			return nil, nil
 		}
 		if err != nil {
@@ -70,7 +70,7 @@ func (f *QueueFilter) fits(id message.ID, to message.Node, m message.Method, now
 
 // clearStream looks at what is on a stream now, a part at a time: what comes meanwhile stays.
 func (r *Router) clearStream(ctx context.Context, info kvstore.StreamInfo, f QueueFilter, by string) (total int, err error) {
-	now := time.Now()
+	now := r.opts.Now()
 	for from := info.First; from < info.Next; {
 		if err := ctx.Err(); err != nil {
 			return total, fmt.Errorf("clear %s to %s: %w", info.Method, info.Peer, err)

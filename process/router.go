@@ -61,6 +61,9 @@ type RouterOptions struct {
 	WindowMessages, WindowBytes, FrameBytes int
 	// Idle is how long a publisher without work stays (default 1 minute).
 	Idle time.Duration
+	// Now is the clock on the wall, by which messages expire (default time.Now). It may jump:
+	// all waiting goes by another one.
+	Now func() time.Time
 }
 
 // Router takes accepted messages and keeps one publisher for each stream in which
@@ -118,6 +121,9 @@ func NewRouter(opts RouterOptions) (*Router, error) {
 	orDefault(&opts.WindowBytes, 4<<20)
 	orDefault(&opts.FrameBytes, 256<<10)
 	orDefault(&opts.Idle, time.Minute)
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	return &Router{
 		opts:    opts,
 		token:   strings.ToLower(rand.Text()[:12]),
@@ -255,7 +261,7 @@ func (r *Router) SendUnacked(m *message.Message) error {
 		return err
 	}
 	data, err := r.opts.Codec.EncodeFrame(&wire.Frame{From: r.opts.Self, To: m.To, Method: m.Method,
-		Sent: time.Now().UnixMilli(), Entries: []wire.Entry{{Message: raw}}})
+		Sent: r.opts.Now().UnixMilli(), Entries: []wire.Entry{{Message: raw}}})
 	if err != nil {
 		return err
 	}

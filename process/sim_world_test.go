@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,9 +44,11 @@ type world struct {
 	lives int
 
 	// Owned by the test's goroutine.
-	step  time.Duration // between two looks at the world
-	found *[]string     // where faults go instead of failing the test, when they are planted
-	asked []asked       // what was handed in, in order
+	step  time.Duration                // between two looks at the world
+	found *[]string                    // where faults go instead of failing the test, when they are planted
+	asked []asked                      // what was handed in, in order
+	lost  []loss                       // of disks
+	ends  map[message.ID]message.State // seen when all was quiet for the first time
 }
 
 // sniffed is what went over the wire from one node to another.
@@ -225,12 +228,14 @@ func (w *world) state() string {
 
 // simNode is one node; it keeps its disk while it is down.
 type simNode struct {
-	w      *world
-	name   message.Node
-	path   string
-	disk   disk
-	events journal
-	up     *life // nil while it is down
+	w       *world
+	name    message.Node
+	path    string
+	disk    disk
+	events  journal
+	up      *life        // nil while it is down
+	skew    atomic.Int64 // what its clock on the wall is wrong by
+	cleared bool         // an operator has removed messages
 
 	// What the next start uses.
 	offline      bool // without a link
@@ -298,7 +303,7 @@ func (n *simNode) start() {
 		ring = 10_000
 	}
 	var err error
-	l.kv, err = kvstore.Open(kvstore.Options{Path: n.path, Self: n.name, MaxMessages: ring, MaxBytes: 64 << 20, LaneMessages: n.laneMessages})
+	l.kv, err = kvstore.Open(kvstore.Options{Path: n.path, Self: n.name, MaxMessages: ring, MaxBytes: 64 << 20, LaneMessages: n.laneMessages, Now: n.now})
 	n.must(err)
 	var inner store = l.kv
 	if n.plant != nil {
@@ -340,7 +345,7 @@ func (l *life) build() {
 		Self: n.name, Store: l.gate, Transport: l.loop, Codec: n.w.codec, Publishers: publishers,
 		Kind:   func(message.Method) message.Kind { return message.CommandACK },
 		Report: &n.events, Progress: &l.progress, Log: log,
-		WindowMessages: n.window, Idle: n.idle,
+		WindowMessages: n.window, Idle: n.idle, Now: n.now,
 	})
 	n.must(err)
 	env := &process.Env{Self: n.name, Central: "central", Stdout: io.Discard, Stderr: io.Discard}
@@ -352,7 +357,7 @@ func (l *life) build() {
 		allowed := func(from message.Node) bool { return !slices.Contains(n.denied, spec.Name) && n.allowed(from) }
 		opts := process.SubscriberOptions{Spec: spec, Env: env, Allowed: allowed, Store: l.gate, Send: l.router,
 			Transport: l.loop, Codec: n.w.codec, Lanes: lanes, Report: &n.events, Progress: &l.progress, Log: log,
-			MaxParallel: n.parallel, Idle: n.idle}
+			MaxParallel: n.parallel, Idle: n.idle, Now: n.now}
 		_, err := process.NewSubscriber(opts)
 		n.must(err)
 		subscribers = append(subscribers, l.child(string(spec.Name), func() process.Service {
@@ -450,9 +455,20 @@ func (n *simNode) restart() {
 	n.start()
 }
 
+// now is the time by the node's clock on the wall.
+func (n *simNode) now() time.Time { return time.Now().Round(0).Add(time.Duration(n.skew.Load())) }
+
+// loss is that of a node's store, or of what it has written since a backup. What was handed in
+// before may be lost, or done again.
+type loss struct {
+	node   message.Node
+	before int // of world.asked
+}
+
 // wipe loses the store of a node that is down.
 func (n *simNode) wipe() {
 	n.w.t.Helper()
+	n.w.lost = append(n.w.lost, loss{n.name, len(n.w.asked)})
 	n.must(os.Remove(n.path))
 }
 
@@ -466,6 +482,7 @@ func (n *simNode) backup() []byte {
 
 func (n *simNode) restore(b []byte) {
 	n.w.t.Helper()
+	n.w.lost = append(n.w.lost, loss{n.name, len(n.w.asked)})
 	n.must(os.WriteFile(n.path, b, 0o600))
 }
 
@@ -473,7 +490,7 @@ func (n *simNode) restore(b []byte) {
 type asked struct {
 	message.Message // its id is zero when the node died before it answered
 	by              message.Node
-	n               int
+	n, at           int // its number, and its place in world.asked
 }
 
 // send accepts messages on the node.
@@ -488,7 +505,7 @@ func (n *simNode) send(msgs ...message.Message) []message.ID {
 func (n *simNode) try(msgs ...message.Message) ([]message.ID, error) {
 	ids, err := n.up.router.Accept(context.Background(), msgs)
 	for i := range msgs {
-		a := asked{Message: msgs[i], by: n.name, n: number(&msgs[i])}
+		a := asked{Message: msgs[i], by: n.name, n: number(&msgs[i]), at: len(n.w.asked)}
 		if a.ID = (message.ID{}); err == nil {
 			a.ID = ids[i]
 		}
