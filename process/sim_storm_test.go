@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 200, "how many random runs")
+	simSeeds = flag.Int("sim.seeds", seedsAnyway, "how many random runs")
 	simFirst = flag.Uint64("sim.first", 1, "the seed of the first one")
 	simTally = flag.Bool("sim.tally", false, "print what the random runs did")
 )
