@@ -354,7 +354,7 @@ func (s *Store) notice(to message.Node, method message.Method, q *Queued, e *Set
 		return nil
 	}
 	res := *reply.Result
-	res.Text = text(strings.TrimPrefix(res.Text+"; its reply was given up: "+string(e.Code)+": "+e.Text, "; "))
+	res.Text = strings.TrimPrefix(text(res.Text)+"; its reply was given up: "+string(e.Code)+": "+text(e.Text), "; ")
 	m := message.Message{To: to, Method: message.MethodNone, ReplyMethod: message.MethodNone,
 		ACKTimeout: max(q.ACKTimeout, minNoticeTimeout), RetryWait: q.RetryWait, Headers: reply.Headers,
 		InReplyTo: reply.InReplyTo, RequestMethod: reply.RequestMethod, Part: reply.Part, Result: &res}

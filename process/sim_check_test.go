@@ -3,6 +3,7 @@ package process_test
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"steward/kvstore"
 	"steward/message"
@@ -190,6 +191,8 @@ func (w *world) checkEnd(a *asked) {
 		fail("this is no end")
 	case w.ends[a.ID] != "" && w.ends[a.ID] != life.State:
 		fail("before that it ended as " + string(w.ends[a.ID]))
+	case a.AwaitsReply() && a.ACKTimeout > 0 && !senderLost && !receiverLost && !sender.hasReply(&life):
+		fail("the reply is not there, or more than one")
 	case dead != givenUp(&life) && a.ACKTimeout > 0:
 		fail("whether there is a dead letter does not agree with that")
 	case receiverLost:
@@ -214,6 +217,18 @@ func (w *world) checkEnd(a *asked) {
 			fail("the receiver does not know its end")
 		}
 	}
+}
+
+// hasReply reports whether as many replies have come as the life of a message says: one, or
+// none when that was given up, or the message itself.
+func (n *simNode) hasReply(l *kvstore.Life) bool {
+	count := 0
+	for _, e := range n.disk.files[string(answer)+" from "+string(l.Peer)] {
+		if e.inReplyTo == l.ID && e.last {
+			count++
+		}
+	}
+	return count == 1 || count == 0 && (givenUp(l) || strings.Contains(l.Text, "its reply was given up"))
 }
 
 // givenUp: what became a dead letter, and was not corrected by a result.

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"steward/kvstore"
 	"steward/message"
 	"steward/process"
 	"steward/process/transport/memtransport"
@@ -91,6 +92,7 @@ func newStorm(w *world, seed uint64, plant func(*storm, *life, store) store) *st
 		n.parallel = int(s.oneOf(0, 1, 3))
 		n.idle = time.Duration(s.oneOf(0, 2, 5)) * time.Second
 		n.offline = s.chance(10)
+		n.ringMessages = s.oneOf(0, 0, 20)
 		if s.chance(20) {
 			n.denied = []message.Method{append(stormMethods, answer)[s.rng.IntN(len(stormMethods)+1)]}
 		}
@@ -247,7 +249,7 @@ func (s *storm) send() {
 	ids, err := from.try(msgs...)
 	tally.messages.Add(int64(len(msgs)))
 	tally.accepted.Add(int64(len(ids)))
-	if err != nil && from.up.alive() {
+	if err != nil && from.up.alive() && !errors.Is(err, kvstore.ErrFull) {
 		s.w.fault("%s does not accept: %v", from.name, err)
 	}
 }
