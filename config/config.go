@@ -23,6 +23,9 @@ type Config struct {
 	BrokerConnectTimeout time.Duration
 	ReconnectWait        time.Duration
 	ReconnectJitter      time.Duration
+	Compression          string // zstd or off
+	WindowMessages       int
+	WindowBytes          int
 	NkeySeedFile         string
 	CredsFile            string
 	RootCAPath           string
@@ -53,6 +56,9 @@ type Config struct {
 	RingBufferBytes int64 // at least MaxMessageSize
 	MaxMessageSize  int   // bytes
 	MaxParallel     int   // calls of one unordered method at a time
+
+	AuditLogSize  int // MiB, 0 for none
+	AuditLogFiles int
 
 	SocketIdleTimeout time.Duration // 0: never
 

@@ -33,6 +33,9 @@ func options(methods []Method) ([]option, error) {
 		seconds("brokerConnectTimeout", 5, 1, "how long one attempt to connect may take", func(c *Config) *time.Duration { return &c.BrokerConnectTimeout }),
 		seconds("reconnectWait", 2, 1, "time between attempts to connect", func(c *Config) *time.Duration { return &c.ReconnectWait }),
 		seconds("reconnectJitter", 1, 0, "up to this much is added to reconnectWait by chance", func(c *Config) *time.Duration { return &c.ReconnectJitter }),
+		text("compression", "zstd", "how frames to other nodes are compressed: zstd, or off on a link that costs less than the work", func(c *Config) *string { return &c.Compression }, oneOf("zstd", "off")),
+		number("windowMessages", 4096, 1, 1<<16, "messages for one method of one node that may be under way without an ACK", func(c *Config) *int { return &c.WindowMessages }),
+		number("windowBytes", 4<<20, 64<<10, 256<<20, "bytes for one method of one node that may be under way without an ACK", func(c *Config) *int { return &c.WindowBytes }),
 		text("nkeySeedFile", "", "file with the nkey seed to log in with", func(c *Config) *string { return &c.NkeySeedFile }, anything),
 		text("credsFile", "", "file with NATS credentials to log in with", func(c *Config) *string { return &c.CredsFile }, anything),
 		text("rootCAPath", "", "file with the certificates that the broker's is checked against", func(c *Config) *string { return &c.RootCAPath }, anything),
@@ -68,6 +71,8 @@ func options(methods []Method) ([]option, error) {
 	group("Watching",
 		text("promHostAndPort", ":2112", "host:port of /metrics, /healthz and /readyz; empty = off", func(c *Config) *string { return &c.PromHostAndPort }, listenAddress),
 		text("profilingPort", "", "port of pprof on loopback; empty = off", func(c *Config) *string { return &c.ProfilingPort }, portOrNothing),
+		number("auditLogSize", 64, 0, 1<<20, "MiB of one file of the audit log, which names every message that was sent or given up; 0 = no such log", func(c *Config) *int { return &c.AuditLogSize }),
+		number("auditLogFiles", 10, 1, 1000, "files of the audit log that are kept", func(c *Config) *int { return &c.AuditLogFiles }),
 		text("logLevel", "info", "what is logged: debug, info, warn or error", func(c *Config) *string { return &c.LogLevel }, oneOf("debug", "info", "warn", "error")),
 		text("logFormat", "text", "how it is logged: text or json", func(c *Config) *string { return &c.LogFormat }, oneOf("text", "json")),
 	)

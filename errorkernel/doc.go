@@ -6,5 +6,6 @@
 //
 // A [Kernel] takes events from its making on and sends while Serve runs; events before
 // that wait, events after it are logged only. All is logged locally, with repetitions
-// collapsed as they are for central. Every method may be called by many goroutines at once.
+// collapsed as they are for central. What must not get lost in a crash, the bad end of a
+// message, is packed, stored by who reports it, and told by a [Teller]. Every method may be called by many goroutines at once.
 package errorkernel

@@ -38,6 +38,9 @@ type Event struct {
 	// supervisors.
 	Failures int
 
+	// Stored: central is told by a [Teller].
+	Stored bool
+
 	At time.Time // zero: now
 }
 

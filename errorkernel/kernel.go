@@ -91,7 +91,7 @@ func (k *Kernel) Report(ev Event) Action {
 	if action == 0 {
 		action = DefaultPolicy(ev)
 	}
-	local := aboutErrorLog(ev)
+	local := ev.Stored || aboutErrorLog(ev)
 	ev, cause := bounded(ev)
 	now := time.Now()
 
@@ -239,7 +239,7 @@ func (k *Kernel) enqueue(q queued) {
 // sumUp queues the sums of repeated failures, and returns them for the log. k.mu is held.
 func (k *Kernel) sumUp(sums []episode) []episode {
 	for _, s := range sums {
-		if !k.stopped && !aboutErrorLog(s.event) {
+		if !k.stopped && !s.event.Stored && !aboutErrorLog(s.event) {
 			k.enqueue(queued{line(k.node, s.event, s.cause, s.count, s.ids), s.count})
 		}
 	}

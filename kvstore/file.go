@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 
 	"go.etcd.io/bbolt"
 	bbolterrors "go.etcd.io/bbolt/errors"
@@ -115,11 +116,14 @@ func (s *Store) prepare() error {
 		}
 		return s.load(tx)
 	})
-	if err != nil || !fresh {
+	if err != nil {
 		return err
 	}
+	if !fresh {
+		return s.prepareLater()
+	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range allBuckets {
+		for _, name := range slices.Concat(allBuckets, laterBuckets) {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
@@ -132,6 +136,37 @@ func (s *Store) prepare() error {
 			return err
 		}
 		return s.sizes.save(meta)
+	})
+}
+
+// prepareLater makes the buckets that a file of the first versions lacks, and counts what is in
+// them.
+func (s *Store) prepareLater() error {
+	var missing [][]byte
+	counts := []*uint64{&s.sizes.Scheduled, &s.sizes.Untold} // as laterBuckets
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		for i, name := range laterBuckets {
+			b := tx.Bucket(name)
+			if b == nil {
+				missing = append(missing, name)
+				continue
+			}
+			if err := b.ForEach(func(_, _ []byte) error { *counts[i]++; return nil }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range missing {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 

@@ -2,8 +2,10 @@ package kvstore
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -29,8 +31,9 @@ type Life struct {
 	Delivered, Started, Ended time.Time
 }
 
-// lifeRecord is a Life on disk, behind the record version and one byte for the state, so
-// that trimming need not decode it.
+// A life on disk is the version of its format, one byte for the state, so that trimming need not
+// decode it, and the rest. Every message has two of them written at either end, so the second
+// version is written by hand; the first was CBOR.
 type lifeRecord struct {
 	_         struct{} `cbor:",toarray"`
 	Peer      string
@@ -45,6 +48,8 @@ type lifeRecord struct {
 	Ended     int64
 }
 
+const lifeVersion = 2
+
 var states = []message.State{1: message.StateAccepted, message.StateDelivered, message.StateReceived,
 	message.StateDone, message.StateFailed, message.StateExpired, message.StateRemoved}
 
@@ -57,20 +62,85 @@ func stateByte(s message.State) byte {
 	return 0
 }
 
-func encodeLife(l *Life) ([]byte, error) {
-	b, err := cbor.Marshal(lifeRecord{Peer: string(l.Peer), Method: string(l.Method), Code: string(l.Code),
-		Text: text(l.Text), Seq: l.Seq, Attempts: l.Attempts, Reply: l.WantsReply,
-		Delivered: unixMilli(l.Delivered), Started: unixMilli(l.Started), Ended: unixMilli(l.Ended)})
-	if err != nil {
-		return nil, err
+func encodeLife(l *Life) []byte {
+	why := text(l.Text)
+	b := make([]byte, 0, 48+len(l.Peer)+len(l.Method)+len(l.Code)+len(why))
+	reply := byte(0)
+	if l.WantsReply {
+		reply = 1
 	}
-	return append([]byte{recordVersion, stateByte(l.State)}, b...), nil
+	b = append(b, lifeVersion, stateByte(l.State), reply)
+	b = binary.AppendUvarint(b, l.Seq)
+	for _, n := range [...]int64{int64(l.Attempts), unixMilli(l.Delivered), unixMilli(l.Started), unixMilli(l.Ended)} {
+		b = binary.AppendVarint(b, n)
+	}
+	for _, s := range [...]string{string(l.Peer), string(l.Method), string(l.Code), why} {
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	}
+	return b
 }
 
 func decodeLife(id message.ID, b []byte) (Life, error) {
-	if len(b) < 2 || b[0] != recordVersion || int(b[1]) >= len(states) || b[1] == 0 {
+	if len(b) < 3 || int(b[1]) >= len(states) || b[1] == 0 {
 		return Life{}, errRecord
 	}
+	switch b[0] {
+	case lifeVersion:
+	case recordVersion:
+		return decodeLife1(id, b)
+	default:
+		return Life{}, errRecord
+	}
+	l := Life{ID: id, State: states[b[1]], WantsReply: b[2] == 1}
+	r := fields{b: b[3:]}
+	l.Seq = r.uvarint()
+	l.Attempts = int(r.varint())
+	l.Delivered, l.Started, l.Ended = fromMilli(r.varint()), fromMilli(r.varint()), fromMilli(r.varint())
+	l.Peer, l.Method, l.Code, l.Text = message.Node(r.text()), message.Method(r.text()), message.Code(r.text()), r.text()
+	if r.bad || len(r.b) > 0 {
+		return Life{}, errRecord
+	}
+	return l, nil
+}
+
+// fields reads what encodeLife wrote. After something that is not there it is bad.
+type fields struct {
+	b   []byte
+	bad bool
+}
+
+func (f *fields) uvarint() uint64 {
+	n, size := binary.Uvarint(f.b)
+	if size <= 0 {
+		f.b, f.bad = nil, true
+		return 0
+	}
+	f.b = f.b[size:]
+	return n
+}
+
+func (f *fields) varint() int64 {
+	n, size := binary.Varint(f.b)
+	if size <= 0 {
+		f.b, f.bad = nil, true
+		return 0
+	}
+	f.b = f.b[size:]
+	return n
+}
+
+func (f *fields) text() string {
+	n := f.uvarint()
+	if n > uint64(len(f.b)) {
+		f.b, f.bad = nil, true
+		return ""
+	}
+	s := string(f.b[:n])
+	f.b = f.b[n:]
+	return s
+}
+
+func decodeLife1(id message.ID, b []byte) (Life, error) {
 	var r lifeRecord
 	if err := cbor.Unmarshal(b[2:], &r); err != nil {
 		return Life{}, err
@@ -86,7 +156,7 @@ func text(s string) string {
 	if len(s) > most {
 		s = s[:most] + "…"
 	}
-	return string(bytes.ToValidUTF8([]byte(s), []byte("�")))
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 func unixMilli(t time.Time) int64 {
@@ -104,21 +174,23 @@ func fromMilli(ms int64) time.Time {
 }
 
 func (t *tx) putLife(bucket []byte, id message.ID, l *Life) error {
-	v, err := encodeLife(l)
-	if err != nil {
-		return err
-	}
+	return t.putLifeOver(hasEnded(t.btx.Bucket(bucket).Get(id[:])), bucket, id, l)
+}
+
+// putLifeOver is putLife for who knows whether the life that is there, if any, has ended: it
+// saves a search.
+func (t *tx) putLifeOver(hadEnded bool, bucket []byte, id message.ID, l *Life) error {
 	b := t.btx.Bucket(bucket)
 	b.FillPercent = 0.9 // ids grow with time
 	ended := t.s.sizes.ended(bucket)
-	if hasEnded(b.Get(id[:])) {
+	if hadEnded {
 		*ended--
 	}
 	if l.State.Final() {
 		*ended++
 		t.ended++
 	}
-	return b.Put(id[:], v)
+	return b.Put(id[:], encodeLife(l))
 }
 
 // hasEnded reports whether a life record is that of a message that has ended.
@@ -150,11 +222,18 @@ func (t *tx) answered(request message.ID, from message.Node, r *message.Result, 
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	if err != nil || l.Peer != from || notice && !r.Started.After(l.Started) {
+	if err != nil || l.Peer != from {
 		return err
+	}
+	if (r.More || notice) && l.State.Final() && !l.Started.IsZero() && !r.Started.After(l.Started) {
+		return nil // overtaken by the last word, or by the reply itself
 	}
 	l.State, l.Code, l.Text = message.EndOf(r.Code), r.Code, r.Text
 	l.Started, l.Ended = r.Started, t.s.opts.Now()
+	if r.More {
+		l.State, l.Code, l.Ended = message.StateDelivered, "", time.Time{}
+		l.Text = fmt.Sprintf("run %d: %s", r.Run, strings.TrimSuffix(string(r.Code)+": "+r.Text, ": "))
+	}
 	if err := t.putLife(bucketSent, request, &l); err != nil {
 		return err
 	}
@@ -228,7 +307,14 @@ func (s *Store) lookup(bucket []byte, id message.ID) (Life, error) {
 // without an ACK.
 func (s *Store) Note(m *message.Message, code message.Code, why string) error {
 	life := Life{Peer: m.To, Method: m.Method, State: message.EndOf(code), Code: code, Text: why, Attempts: 1, Ended: s.opts.Now()}
-	return s.do(func(t *tx) error { return t.putLife(bucketSent, m.ID, &life) })
+	raw, err := wire.EncodeMessage(m)
+	if err != nil {
+		return err
+	}
+	return s.do(func(t *tx) error {
+		t.leaves(Stream{m.To, m.Method}, &Settled{ID: m.ID, Code: code, Text: why, Attempts: 1, At: life.Ended}, raw)
+		return t.putLife(bucketSent, m.ID, &life)
+	})
 }
 
 // deadRecord is a dead letter.

@@ -151,22 +151,19 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 			out.Busy, next = true, it.Seq
 			break
 		}
-		record := encodeIn(it.Accepted, it.Message)
-		l.Next++
-		if err := l.bucket.Put(seqKey(l.Next), record); err != nil {
+		arrived, err := l.put(encodeIn(inHead{accepted: it.Accepted.UnixMilli(), message: it.Message}))
+		if err != nil {
 			return err
 		}
-		l.Count++
-		l.Bytes += uint64(len(record))
 		life := Life{Peer: a.Stream.Peer, Method: a.Stream.Method, State: message.StateReceived, Seq: it.Seq}
-		if err := t.putLife(bucketReceived, it.ID, &life); err != nil {
+		if err := t.putLifeOver(known.State.Final(), bucketReceived, it.ID, &life); err != nil {
 			return err
 		}
 		out.Stored = append(out.Stored, it.ID)
 		if first == 0 {
-			first = l.Next
+			first = arrived
 		}
-		last = l.Next
+		last = arrived
 	}
 	pos.Next = next
 	if a.Begin != nil && wasEmpty && first != 0 {
@@ -177,6 +174,17 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 		return t.begin(key, first, &markRecord{Last: last, Attempt: 1, Started: t.s.opts.Now().UnixMilli(), Undo: a.Begin.Undo})
 	}
 	return nil
+}
+
+// put appends a record to a lane and returns its arrival number.
+func (l *lane) put(record []byte) (arrival uint64, err error) {
+	l.Next++
+	if err := l.bucket.Put(seqKey(l.Next), record); err != nil {
+		return 0, err
+	}
+	l.Count++
+	l.Bytes += uint64(len(record))
+	return l.Next, nil
 }
 
 // markKey names a run by its lane and the arrival number of its first message.
@@ -283,6 +291,13 @@ type Finished struct {
 	Result  message.Result
 	// Reply goes onto the ring buffer in the same commit; nil for none.
 	Reply *message.Message
+	// Again keeps the message for a further run; nil ends its life.
+	Again *Again
+	// Untold, if not empty, is kept for [Store.Untold].
+	Untold []byte
+	// Over is set by Finish when there is no further run after all. The sender of the message is
+	// told with a REQNone of its own.
+	Over bool
 }
 
 // Finish takes messages out of a lane with their end and their replies, and takes away the
@@ -334,11 +349,22 @@ func (t *tx) finish(l *lane, id Stream, f *Finished) error {
 		return nil
 	}
 	size := uint64(len(record))
+	if err := t.untold(uint64(max(0, time.Now().UnixMilli())), f.Message.ID, f.Untold); err != nil {
+		return err
+	}
+	if f.Again != nil {
+		if err := t.again(id, record, f); err != nil {
+			return err
+		}
+	}
 	if err := l.bucket.Delete(k); err != nil {
 		return err
 	}
 	l.Count--
 	l.Bytes -= size
+	if f.Again != nil {
+		return nil
+	}
 	life := Life{Peer: id.Peer, Method: id.Method, State: message.EndOf(f.Result.Code), Code: f.Result.Code, Text: f.Result.Text,
 		Attempts: f.Result.Attempt, Started: f.Result.Started, Ended: t.s.opts.Now()}
 	if err := t.putLife(bucketReceived, f.Message.ID, &life); err != nil {

@@ -144,7 +144,7 @@ func (t *tx) put(p *put) error {
 	t.s.sizes.Messages++
 	t.s.sizes.Bytes += size
 	life := Life{Peer: p.stream.Peer, Method: p.stream.Method, State: message.StateAccepted, Seq: seq, WantsReply: p.wantsReply}
-	return t.putLife(bucketSent, p.id, &life)
+	return t.putLifeOver(false, bucketSent, p.id, &life) // the id is new
 }
 
 // StreamInfo is an outgoing stream as it stands.
@@ -241,6 +241,8 @@ type Settled struct {
 	At       time.Time
 	// WantsReply keeps the message's life open after its ACK until the reply is here.
 	WantsReply bool
+	// Untold, if not empty, is kept for [Store.Untold], unless the message was answered after all.
+	Untold []byte
 }
 
 // Settle takes messages off a stream. The channel gets one value: nil once that is on
@@ -287,6 +289,20 @@ func (s *Store) Remove(id Stream, settled []Settled) ([]message.ID, error) {
 	return removed, nil
 }
 
+// Left is a message that leaves the ring buffer, with how it does.
+type Left struct {
+	Stream
+	Settled
+	Message []byte // as wire.EncodeMessage wrote it
+}
+
+// leaves notes what leaves, for who wants to know.
+func (t *tx) leaves(id Stream, e *Settled, raw []byte) {
+	if t.s.opts.Leaving != nil {
+		t.left = append(t.left, Left{id, *e, bytes.Clone(raw)})
+	}
+}
+
 func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	key := seqKey(e.Seq)
 	record := st.bucket.Get(key)
@@ -303,22 +319,29 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	}
 	// The reply may have been faster than the ACK. It has the last word, about a message that is
 	// given up because no ACK came through, too: that one was run.
-	old, err := t.life(bucketSent, e.ID)
-	answered := err == nil && old.State.Final()
+	answered := hasEnded(t.btx.Bucket(bucketSent).Get(e.ID[:]))
 	if answered {
-		old.Delivered, old.Attempts = life.Delivered, e.Attempts
-		life = old
-	}
-	var notice *put
-	if e.Code != message.CodeDone && !answered {
-		q, err := decodeOut(e.Seq, record)
+		old, err := t.life(bucketSent, e.ID)
 		if err != nil {
 			return err
 		}
+		old.Delivered, old.Attempts = life.Delivered, e.Attempts
+		life = old
+	}
+	q, err := decodeOut(e.Seq, record)
+	if err != nil {
+		return err
+	}
+	t.leaves(id, e, q.Message)
+	var notice *put
+	if e.Code != message.CodeDone && !answered {
 		notice = t.s.notice(id.Peer, id.Method, &q, e)
 		letter := deadRecord{Peer: string(id.Peer), Method: string(id.Method), Message: q.Message,
 			Code: string(e.Code), Text: e.Text, At: e.At.UnixMilli(), Attempts: e.Attempts}
 		if err := t.bury(e.ID, &letter); err != nil {
+			return err
+		}
+		if err := t.untold(uint64(e.At.UnixMilli()), e.ID, e.Untold); err != nil {
 			return err
 		}
 	}
@@ -335,7 +358,7 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 			return err
 		}
 	}
-	return t.putLife(bucketSent, e.ID, &life)
+	return t.putLifeOver(answered, bucketSent, e.ID, &life)
 }
 
 // minNoticeTimeout bounds from below how often a notice is sent.
@@ -347,7 +370,7 @@ const minNoticeTimeout = time.Second
 // for want of it. When it is given up itself, having been refused or removed, there is no other.
 func (s *Store) notice(to message.Node, method message.Method, q *Queued, e *Settled) *put {
 	reply, err := wire.DecodeMessage(q.Message)
-	if err != nil || !reply.IsReply() || reply.Result == nil {
+	if err != nil || !reply.IsReply() || reply.Result == nil || reply.Result.More {
 		return nil
 	}
 	if method == message.MethodNone && (q.Retries == 0 || e.Code != message.CodeUnreachable) {

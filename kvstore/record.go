@@ -53,7 +53,8 @@ func scanNumbers(b []byte, ns ...*uint64) error {
 
 // sizes is what the whole store holds, kept along so that it never has to be counted.
 // Sent and Received count the lives that have ended.
-type sizes struct{ Messages, Bytes, Dead, DeadBytes, Sent, Received uint64 }
+// Scheduled and Untold are counted when the file is opened.
+type sizes struct{ Messages, Bytes, Dead, DeadBytes, Sent, Received, Scheduled, Untold uint64 }
 
 func (z *sizes) save(meta *bbolt.Bucket) error {
 	return meta.Put(keySizes, numbers(z.Messages, z.Bytes, z.Dead, z.DeadBytes, z.Sent, z.Received))
@@ -129,27 +130,62 @@ type Waiting struct {
 	// the age that the sender stated is right.
 	Accepted time.Time
 	Message  *message.Message
+	// Run is how many runs of its schedule there were before, and First when the first began.
+	Run   int
+	First time.Time
 	// Mark is nil when no run of the message has begun.
 	Mark *Mark
 }
 
-func encodeIn(accepted time.Time, raw []byte) []byte {
-	b := make([]byte, 1, 9+len(raw))
+// inHead is a record of the inbox, as it is on disk: the first version of it for a message that
+// was not run yet, the second for one that is run again.
+type inHead struct {
+	accepted int64 // milliseconds since 1970; so is first
+	run      int
+	first    int64
+	message  []byte // as wire.EncodeMessage wrote it
+}
+
+const recordAgain = 2
+
+func encodeIn(h inHead) []byte {
+	b := make([]byte, 1, 25+len(h.message))
 	b[0] = recordVersion
-	b = be.AppendUint64(b, uint64(accepted.UnixMilli()))
-	return append(b, raw...)
+	b = be.AppendUint64(b, uint64(h.accepted))
+	if h.run > 0 {
+		b[0] = recordAgain
+		b = be.AppendUint64(b, uint64(h.run))
+		b = be.AppendUint64(b, uint64(h.first))
+	}
+	return append(b, h.message...)
+}
+
+// splitIn reads what encodeIn wrote. The message shares memory with b.
+func splitIn(b []byte) (inHead, error) {
+	switch {
+	case len(b) >= 9 && b[0] == recordVersion:
+		return inHead{accepted: int64(be.Uint64(b[1:])), message: b[9:]}, nil
+	case len(b) >= 25 && b[0] == recordAgain:
+		return inHead{accepted: int64(be.Uint64(b[1:])), run: int(be.Uint64(b[9:])), first: int64(be.Uint64(b[17:])), message: b[25:]}, nil
+	}
+	return inHead{}, errRecord
 }
 
 func decodeIn(s Stream, self message.Node, arrival uint64, b []byte) (Waiting, error) {
-	if len(b) < 9 || b[0] != recordVersion {
-		return Waiting{}, fmt.Errorf("message %d of %s from %s: %w", arrival, s.Method, s.Peer, errRecord)
+	h, err := splitIn(b)
+	if err != nil {
+		return Waiting{}, fmt.Errorf("message %d of %s from %s: %w", arrival, s.Method, s.Peer, err)
 	}
-	m, err := wire.DecodeMessage(b[9:])
+	m, err := wire.DecodeMessage(h.message)
 	if err != nil {
 		return Waiting{}, err
 	}
 	m.From, m.To, m.Method = s.Peer, self, s.Method
-	return Waiting{Arrival: arrival, Accepted: time.UnixMilli(int64(be.Uint64(b[1:]))), Message: m}, nil
+	w := Waiting{Arrival: arrival, Accepted: time.UnixMilli(h.accepted), Message: m, Run: h.run}
+	if h.run > 0 {
+		w.First = time.UnixMilli(h.first)
+	}
+	return w, nil
 }
 
 // marshal and unmarshal put records without a fixed shape behind their version.

@@ -45,6 +45,10 @@ var (
 	bucketReceived = []byte("received") // id -> life of a message that came from a stream
 	allBuckets     = [][]byte{bucketMeta, bucketStreams, bucketOut, bucketPos, bucketLanes, bucketInbox,
 		bucketRunning, bucketDead, bucketSent, bucketReceived}
+	// Files of the first versions lack these.
+	bucketSchedules = []byte("schedules") // method, due, id -> message that waits for a further run
+	bucketUntold    = []byte("untold")    // time, id -> bad end that central was not told of
+	laterBuckets    = [][]byte{bucketSchedules, bucketUntold}
 
 	keySchema = []byte("schema")
 	keyNode   = []byte("node")
@@ -67,6 +71,13 @@ type Options struct {
 	// History is how many lives of messages are kept after their end (default 200,000
 	// sent and as many received).
 	History int64
+	// Leaving, if not nil, is told of messages that leave the ring buffer, or never were on it
+	// because they want no ACK, just before the commit that says so. After a commit that came to
+	// nothing it is told again. It is called by one goroutine, and every write waits for it.
+	Leaving func([]Left)
+	// OnUntold, if not nil, is called after a commit with bad ends that have to be told. It must not
+	// block.
+	OnUntold func()
 	// LockTimeout is how long Open waits for another process to let go of the file
 	// (default 1 s).
 	LockTimeout time.Duration

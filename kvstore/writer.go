@@ -152,12 +152,18 @@ func (s *Store) transact(fn func(t *tx) error) error {
 		return s.reopen(0, &diskError{err})
 	}
 	// bbolt's own handling of a panic would look through all pages, the bad one too.
+	t := newTx(s, btx)
 	err = guard(func() error {
-		t := newTx(s, btx)
 		if err := fn(t); err != nil {
 			return err
 		}
-		return t.flush()
+		if err := t.flush(); err != nil {
+			return err
+		}
+		if len(t.left) > 0 {
+			s.opts.Leaving(t.left)
+		}
+		return nil
 	})
 	if err != nil {
 		return errors.Join(err, btx.Rollback())
@@ -167,6 +173,9 @@ func (s *Store) transact(fn func(t *tx) error) error {
 	if err = guard(func() error { return s.commitTx(btx) }); err == nil {
 		s.land(false)
 		s.trimResident(s.db, size) // nobody but this goroutine maps the file anew
+		if t.bad && s.opts.OnUntold != nil {
+			s.opts.OnUntold()
+		}
 		return nil
 	}
 	_ = btx.Rollback() // it is still open after a panic only
@@ -233,7 +242,9 @@ type tx struct {
 	btx     *bbolt.Tx
 	streams map[string]*stream
 	lanes   map[string]*lane
-	ended   int // lives that this transaction has ended
+	left    []Left
+	bad     bool // something has to be told
+	ended   int  // lives that this transaction has ended
 }
 
 // stream is the state of an outgoing stream; lane that of an incoming one.

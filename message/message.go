@@ -81,10 +81,30 @@ const (
 	HeaderStart = "steward-start"
 )
 
-// Schedule repeats a message every Every, for For in all.
+// Schedule has the receiver run a message again every Every, for For in all, counted from the
+// beginning of the first run; [Forever] is without end.
 type Schedule struct {
 	Every time.Duration
 	For   time.Duration
+}
+
+// Check says whether a schedule makes sense, and if not, why.
+func (s *Schedule) Check() error {
+	switch {
+	case s.Every < time.Second:
+		return fmt.Errorf("%w schedule: every %v, want a second or more", ErrInvalid, s.Every)
+	case s.For != Forever && s.For < s.Every:
+		return fmt.Errorf("%w schedule: every %v for %v in all, which is shorter", ErrInvalid, s.Every, s.For)
+	}
+	return nil
+}
+
+// Next returns when the run after one that has ended at now is due, first being when the first
+// run began. Runs that are missed meanwhile are left out. more is false when there is none.
+func (s *Schedule) Next(first, now time.Time) (due time.Time, more bool) {
+	past := max(0, now.Sub(first))
+	due = first.Add((past/s.Every + 1) * s.Every)
+	return due, s.For == Forever || due.Sub(first) < s.For
 }
 
 // IsReply reports whether m answers another message.
@@ -100,6 +120,16 @@ func (m *Message) WantsReply() bool { return m.ReplyMethod != "" && m.ReplyMetho
 // message in the name of another node goes to that one, and one without ACK may get lost.
 func (m *Message) AwaitsReply() bool {
 	return m.WantsReply() && m.ReplyACKTimeout > 0 && m.Headers[HeaderFrom] == ""
+}
+
+// ReplyWith returns a reply to m for a method of its sender, with what the author of m wanted for
+// replies and nothing in it yet.
+func (m *Message) ReplyWith(method Method) *Message {
+	return &Message{
+		To: m.From, Method: method, ReplyMethod: MethodNone,
+		ACKTimeout: m.ReplyACKTimeout, Retries: m.ReplyRetries, RetryWait: m.RetryWait, MethodTimeout: m.ReplyMethodTimeout,
+		Directory: m.Directory, FileName: m.FileName, Headers: m.Headers, InReplyTo: m.ID, RequestMethod: m.Method,
+	}
 }
 
 // Expired reports whether m is past its time to live at now.

@@ -134,3 +134,41 @@ func TestEveryCodeHasOneEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestScheduleKeepsItsBeat(t *testing.T) {
+	first := time.UnixMilli(1_000_000)
+	at := func(d time.Duration) time.Time { return first.Add(d) }
+	for _, c := range []struct {
+		s     message.Schedule
+		ended time.Duration
+		due   time.Duration
+		more  bool
+	}{
+		{message.Schedule{Every: 2 * time.Second, For: 5 * time.Second}, 10 * time.Millisecond, 2 * time.Second, true},
+		{message.Schedule{Every: 2 * time.Second, For: 5 * time.Second}, 2 * time.Second, 4 * time.Second, true},
+		{message.Schedule{Every: 2 * time.Second, For: 5 * time.Second}, 3 * time.Second, 4 * time.Second, true},
+		{message.Schedule{Every: 2 * time.Second, For: 5 * time.Second}, 4 * time.Second, 6 * time.Second, false},
+		{message.Schedule{Every: 2 * time.Second, For: 4 * time.Second}, 3 * time.Second, 4 * time.Second, false},
+		{message.Schedule{Every: 2 * time.Second, For: message.Forever}, time.Hour, time.Hour + 2*time.Second, true},
+		// The clock was put back behind the first run.
+		{message.Schedule{Every: 2 * time.Second, For: 5 * time.Second}, -time.Hour, 2 * time.Second, true},
+	} {
+		due, more := c.s.Next(first, at(c.ended))
+		if !due.Equal(at(c.due)) || more != c.more {
+			t.Errorf("%+v ended after %v: due after %v, %v", c.s, c.ended, due.Sub(first), more)
+		}
+	}
+}
+
+func TestScheduleCheck(t *testing.T) {
+	for _, s := range []message.Schedule{{}, {Every: time.Millisecond, For: time.Hour}, {Every: 2 * time.Second, For: time.Second}, {Every: -1, For: -1}, {Every: time.Second}} {
+		if err := s.Check(); !errors.Is(err, message.ErrInvalid) {
+			t.Errorf("%+v: %v", s, err)
+		}
+	}
+	for _, s := range []message.Schedule{{Every: time.Second, For: time.Second}, {Every: time.Second, For: message.Forever}} {
+		if err := s.Check(); err != nil {
+			t.Errorf("%+v: %v", s, err)
+		}
+	}
+}

@@ -36,8 +36,12 @@ type Result struct {
 	// Started is when the run began, by the clock of the node that ran it.
 	Started time.Time
 	Took    time.Duration
-	// Attempt counts the runs, from 1.
+	// Attempt counts the runs that failed or were interrupted and were made again, from 1.
 	Attempt int
+	// Run counts the runs of a message with a schedule, from 1; More says that another one
+	// follows.
+	Run  int
+	More bool
 }
 
 // OK reports whether the run did what was asked.

@@ -29,9 +29,18 @@ type Cleared struct {
 }
 
 // Clear takes messages off the ring buffer and returns from which streams, sorted. They end
-// as removed. One that was under way may arrive all the same; when its reply comes, that has
+// as removed. So do messages with a schedule that wait on this node for a further run. One that was under way may arrive all the same; when its reply comes, that has
 // the last word. After an error, or the end of ctx, what is returned is gone all the same.
 func (r *Router) Clear(ctx context.Context, f QueueFilter, by string) ([]Cleared, error) {
+	all, err := r.unschedule(f, by)
+	if err != nil {
+		return nil, err
+	}
+	queued, err := r.clearQueued(ctx, f, by)
+	return append(all, queued...), err
+}
+
+func (r *Router) clearQueued(ctx context.Context, f QueueFilter, by string) ([]Cleared, error) {
 	if !f.ID.IsZero() {
 		life, err := r.opts.Store.Sent(f.ID)
 		if errors.Is(err, kvstore.ErrNotFound) || err == nil && !f.fits(f.ID, life.Peer, life.Method, r.opts.Now()) {

@@ -307,11 +307,12 @@ func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kv
 			}
 			continue
 		}
-		l.s.reportEnd(&f)
 		again := attempt <= w.Message.MethodRetries && (f.Result.Code == message.CodeFailed || f.Result.Code == message.CodeTimeout)
 		if !again {
+			l.s.reportEnd(&f)
 			return f, nil
 		}
+		l.s.reportRun(&f)
 		if r := f.Reply; r != nil && r.Part > 0 && len(r.Body) > 0 {
 			// Its beginning is on the way already, so the rest of it is not left out.
 			r.Result = nil
@@ -355,7 +356,7 @@ func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 	run := make([]kvstore.Waiting, 0, len(waiting))
 	started := time.Now()
 	for _, w := range waiting {
-		if w.Message.TTL > 0 && l.s.opts.Now().Sub(w.Accepted) > w.Message.TTL {
+		if w.Message.TTL > 0 && l.s.opts.Now().Sub(w.Accepted) > w.Message.TTL && w.Run == 0 {
 			finished = append(finished, l.s.ended(w, 1, started, Outcome{Exit: -1}, 0, errExpired))
 			continue
 		}
@@ -537,7 +538,13 @@ func (l *lane) finish(ctx context.Context, mark uint64, finished []kvstore.Finis
 		m := f.Message
 		l.s.stepEnded(m, &f.Result)
 		if m.IsReply() && m.Result != nil {
-			l.s.opts.Progress.step(Step{ID: m.InReplyTo, What: StepAnswered, Peer: m.From, Method: m.Method, Text: endText(m.Result)})
+			l.s.opts.Progress.step(Step{ID: m.InReplyTo, What: StepAnswered, Peer: m.From, Method: m.Method, Text: endText(m.Result), Result: m.Result})
+		}
+		if f.Again != nil {
+			notify(l.s.planned)
+		}
+		if f.Over && m.WantsReply() {
+			l.s.opts.Send.Wake(kvstore.Stream{Peer: m.From, Method: message.MethodNone})
 		}
 		if r := f.Reply; r != nil {
 			l.s.opts.Send.Wake(kvstore.Stream{Peer: r.To, Method: r.Method})
@@ -559,6 +566,7 @@ func (l *lane) withoutReplies(finished []kvstore.Finished, why error) {
 		if f.Reply == nil {
 			continue
 		}
+		f.Again = nil
 		f.Result = message.Result{Code: message.CodeInvalid, Text: "its reply cannot be sent: " + why.Error(), Exit: -1,
 			Started: f.Result.Started, Took: f.Result.Took, Attempt: f.Result.Attempt}
 		f.Reply = &message.Message{To: f.Reply.To, Method: message.MethodNone, ReplyMethod: message.MethodNone,

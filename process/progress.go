@@ -15,7 +15,7 @@ type Step struct {
 	Peer   message.Node
 	Method message.Method
 	Text   string
-	// Result is how a run ended, for StepEnded; not to be changed.
+	// Result is how a run ended, for StepEnded and StepAnswered; not to be changed.
 	Result *message.Result
 	At     time.Time // for watchers only
 }
@@ -37,7 +37,9 @@ const (
 	StepReceived  StepKind = "received" // on disk at the receiver
 	StepStarted   StepKind = "started"  // its method runs
 	StepEnded     StepKind = "ended"    // its method has run
-	StepAnswered  StepKind = "answered" // at the sender of the request: the reply's method has run
+	// StepAnswered: at the sender of the request, the reply's method has run. With Result.More
+	// another reply follows.
+	StepAnswered StepKind = "answered"
 )
 
 // Progress tells whoever watches a message of its steps, within this process only: what

@@ -473,7 +473,9 @@ func (p *Publisher) giveUp(end func(*flight) (code message.Code, why string)) er
 			keep = append(keep, *f)
 			continue
 		}
-		ends = append(ends, kvstore.Settled{Seq: f.seq, ID: f.id, Code: code, Text: why, Attempts: f.attempts, At: now, WantsReply: f.wantsReply})
+		e := kvstore.Settled{Seq: f.seq, ID: f.id, Code: code, Text: why, Attempts: f.attempts, At: now, WantsReply: f.wantsReply}
+		e.Untold = errorkernel.Pack(p.badEnd(&e))
+		ends = append(ends, e)
 	}
 	if len(ends) == 0 {
 		return nil
@@ -483,8 +485,8 @@ func (p *Publisher) giveUp(end func(*flight) (code message.Code, why string)) er
 	}
 	p.retain(keep, ends[len(ends)-1].Seq+1)
 	p.r.wakeNotices(p.rt.stream.Peer)
-	for _, e := range ends {
-		p.reportEnd(e)
+	for i := range ends {
+		p.reportEnd(&ends[i])
 	}
 	return nil
 }
@@ -505,10 +507,17 @@ func (p *Publisher) retain(keep []flight, past uint64) {
 	}
 }
 
-// reportEnd tells of a message that was given up.
-func (p *Publisher) reportEnd(e kvstore.Settled) {
-	p.r.opts.Report.Report(errorkernel.Event{Class: errorkernel.GivenUp, Process: "publisher", Subject: p.subject, ID: e.ID,
-		From: p.r.opts.Self, Method: p.rt.stream.Method, Err: fmt.Errorf("%s: %s", e.Code, e.Text)})
+// badEnd says what the error kernel has to know about a message that is given up.
+func (p *Publisher) badEnd(e *kvstore.Settled) errorkernel.Event {
+	return errorkernel.Event{Class: errorkernel.GivenUp, Process: "publisher", Subject: p.subject, ID: e.ID,
+		From: p.r.opts.Self, Method: p.rt.stream.Method, Err: fmt.Errorf("%s: %s", e.Code, e.Text), At: e.At}
+}
+
+// reportEnd tells of a message that was given up. What central is to be told was stored with that.
+func (p *Publisher) reportEnd(e *kvstore.Settled) {
+	ev := p.badEnd(e)
+	ev.Stored = true
+	p.r.opts.Report.Report(ev)
 	p.r.opts.Progress.step(Step{ID: e.ID, What: StepGivenUp, Peer: p.rt.stream.Peer, Method: p.rt.stream.Method, Text: e.Text})
 }
 

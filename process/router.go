@@ -30,6 +30,8 @@ type Outbox interface {
 	Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error
 	Remove(id kvstore.Stream, settled []kvstore.Settled) ([]message.ID, error)
 	Sent(message.ID) (kvstore.Life, error)
+	Tell(msgs []message.Message, told [][]byte, lost uint64) ([]message.ID, error)
+	Unschedule(id message.ID, fits func(kvstore.Scheduled) bool, why string) ([]kvstore.Scheduled, error)
 }
 
 // Starter starts supervised processes. *Supervisor is one.
@@ -199,6 +201,12 @@ func (r *Router) AcceptStamped(_ context.Context, msgs []message.Message) ([]mes
 // ring buffer is kept free.
 func (r *Router) AcceptOwn(_ context.Context, msgs []message.Message) ([]message.ID, error) {
 	return r.accept(msgs, r.opts.Store.AcceptOwn)
+}
+
+// Tell is AcceptOwn for messages about bad ends, which the store forgets in the same commit.
+func (r *Router) Tell(_ context.Context, msgs []message.Message, told [][]byte, lost uint64) error {
+	_, err := r.accept(msgs, func(msgs []message.Message) ([]message.ID, error) { return r.opts.Store.Tell(msgs, told, lost) })
+	return err
 }
 
 // AcceptNoting is Accept for one message that wants an ACK, and notes in the same commit how

@@ -19,7 +19,7 @@ import (
 func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
 	m := w.Message
 	resumed := s.opts.Spec.Crash == Resume && w.Mark != nil && w.Mark.Undo != nil
-	if m.TTL > 0 && s.opts.Now().Sub(w.Accepted) > m.TTL && !resumed {
+	if m.TTL > 0 && s.opts.Now().Sub(w.Accepted) > m.TTL && !resumed && w.Run == 0 {
 		return s.ended(w, attempt, time.Now(), Outcome{Exit: -1}, 0, errExpired), nil
 	}
 	c := s.call(m, attempt)
@@ -116,7 +116,8 @@ func (s *Subscriber) ended(w kvstore.Waiting, attempt int, started time.Time, ou
 	if err != nil {
 		res.Text = err.Error()
 	}
-	f := kvstore.Finished{Arrival: w.Arrival, Message: m, Result: res}
+	again := s.again(w, &res)
+	f := kvstore.Finished{Arrival: w.Arrival, Message: m, Result: res, Again: again}
 	switch {
 	case m.WantsReply():
 		f.Reply = s.replyTo(m, out.Body, &res, part)
@@ -128,11 +129,30 @@ func (s *Subscriber) ended(w kvstore.Waiting, attempt int, started time.Time, ou
 	return f
 }
 
-// reportEnd tells the error kernel about a run that failed, or that wrote on stderr.
+// reportEnd tells the error kernel about a run that failed, or that wrote on stderr, and keeps that
+// to be told to central in the commit of the end.
 func (s *Subscriber) reportEnd(f *kvstore.Finished) {
+	ev, bad := s.badEnd(f)
+	if !bad {
+		return
+	}
+	f.Untold = errorkernel.Pack(ev)
+	ev.Stored = true
+	s.opts.Report.Report(ev)
+}
+
+// reportRun is reportEnd for a run that is not the end of its message, or of one that is not stored.
+func (s *Subscriber) reportRun(f *kvstore.Finished) {
+	if ev, bad := s.badEnd(f); bad {
+		s.opts.Report.Report(ev)
+	}
+}
+
+// badEnd says what the error kernel has to know about a run.
+func (s *Subscriber) badEnd(f *kvstore.Finished) (ev errorkernel.Event, bad bool) {
 	res, m := &f.Result, f.Message
 	if res.OK() && len(res.Stderr) == 0 {
-		return
+		return ev, false
 	}
 	text := res.Text
 	if len(res.Stderr) > 0 {
@@ -141,9 +161,9 @@ func (s *Subscriber) reportEnd(f *kvstore.Finished) {
 		}
 		text += "stderr: " + excerpt(res.Stderr, res.StderrSize)
 	}
-	s.opts.Report.Report(errorkernel.Event{Class: errorkernel.MethodFailed, Process: s.process, ID: m.ID, From: m.From, Method: m.Method,
+	return errorkernel.Event{Class: errorkernel.MethodFailed, Process: s.process, ID: m.ID, From: m.From, Method: m.Method,
 		Subject: message.Subject{Node: s.opts.Env.Self, Method: m.Method, Kind: s.opts.Spec.Kind}.String(),
-		Err:     fmt.Errorf("%s: %s", res.Code, text)})
+		Err:     fmt.Errorf("%s: %s", res.Code, text), At: time.Now()}, true
 }
 
 // excerpt is the beginning of an output for an error line, which says how much is missing.
@@ -158,12 +178,9 @@ func excerpt(b []byte, size int64) string {
 
 // replyTo makes one part of the reply to m; the last part has the result.
 func (s *Subscriber) replyTo(m *message.Message, body []byte, res *message.Result, part uint32) *message.Message {
-	return &message.Message{
-		To: m.From, Method: m.ReplyMethod, Data: m.ReplyMethodArgs, Body: body, ReplyMethod: message.MethodNone,
-		ACKTimeout: m.ReplyACKTimeout, Retries: m.ReplyRetries, RetryWait: m.RetryWait, MethodTimeout: m.ReplyMethodTimeout,
-		Directory: m.Directory, FileName: m.FileName, Headers: m.Headers,
-		InReplyTo: m.ID, RequestMethod: m.Method, Part: part, Result: res,
-	}
+	r := m.ReplyWith(m.ReplyMethod)
+	r.Data, r.Body, r.Part, r.Result = m.ReplyMethodArgs, body, part, res
+	return r
 }
 
 // reply puts a reply, or a part of one, on the ring buffer. While there is no room, it

@@ -3,6 +3,7 @@ package process_test
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"steward/kvstore"
 	"steward/message"
@@ -196,6 +197,21 @@ func (g *gate) Begin(id kvstore.Stream, first uint64, mark kvstore.Mark) error {
 
 func (g *gate) Finish(id kvstore.Stream, mark uint64, finished []kvstore.Finished) error {
 	return g.write("Finish", func() error { return g.store.Finish(id, mark, finished) })
+}
+
+func (g *gate) Due(m message.Method, now time.Time) (lanes []kvstore.Stream, next time.Time, err error) {
+	err = g.write("Due", func() (err error) { lanes, next, err = g.store.Due(m, now); return err })
+	return lanes, next, err
+}
+
+func (g *gate) Tell(m []message.Message, told [][]byte, lost uint64) (ids []message.ID, err error) {
+	err = g.write("Tell", func() (err error) { ids, err = g.store.Tell(m, told, lost); return err })
+	return ids, err
+}
+
+func (g *gate) Unschedule(id message.ID, fits func(kvstore.Scheduled) bool, why string) (removed []kvstore.Scheduled, err error) {
+	err = g.write("Unschedule", func() (err error) { removed, err = g.store.Unschedule(id, fits, why); return err })
+	return removed, err
 }
 
 // heal ends all that was planned.

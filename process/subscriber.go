@@ -23,6 +23,7 @@ type Inbox interface {
 	ReadLane(id kvstore.Stream, after uint64, n, size int) ([]kvstore.Waiting, error)
 	Begin(id kvstore.Stream, first uint64, mark kvstore.Mark) error
 	Finish(id kvstore.Stream, mark uint64, finished []kvstore.Finished) error
+	Due(m message.Method, now time.Time) (lanes []kvstore.Stream, next time.Time, err error)
 }
 
 // Acceptor takes over messages that the node itself has to send. *Router is one.
@@ -70,6 +71,7 @@ type Subscriber struct {
 	frames  chan Delivery
 	unacked chan *message.Message
 	ready   chan struct{}
+	planned chan struct{} // one slot: a message waits for a further run
 
 	mu    sync.Mutex // guards lanes
 	lanes map[kvstore.Stream]*lane
@@ -110,6 +112,7 @@ func NewSubscriber(opts SubscriberOptions) (*Subscriber, error) {
 		frames:  make(chan Delivery, framesWaiting),
 		unacked: make(chan *message.Message, unackedWaiting),
 		ready:   make(chan struct{}),
+		planned: make(chan struct{}, 1),
 		lanes:   map[kvstore.Stream]*lane{},
 	}, nil
 }
@@ -148,11 +151,17 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 		defer sub.Close()
 	}
 	close(s.ready)
+	due := time.NewTimer(0)
+	defer due.Stop()
 	var batch []Delivery
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.planned:
+			s.runDue(ctx, due)
+		case <-due.C:
+			s.runDue(ctx, due)
 		case d := <-s.frames:
 			batch = append(batch[:0], d)
 		gather:
@@ -277,6 +286,8 @@ func (s *Subscriber) check(d Delivery) (received, bool) {
 			m.Accepted = it.Accepted
 			if m.Expired(now) {
 				it.Refuse, it.Text = message.CodeExpired, "arrived after its ttl"
+			} else if m.Schedule != nil && m.Schedule.Check() != nil {
+				it.Refuse, it.Text = message.CodeInvalid, m.Schedule.Check().Error()
 			} else if !m.IsReply() && len(m.Data) < s.opts.Spec.MinArgs {
 				it.Refuse, it.Text = message.CodeInvalid, fmt.Sprintf("%s wants at least %d arguments in data", f.Method, s.opts.Spec.MinArgs)
 			}

@@ -70,7 +70,7 @@ func (s *Subscriber) runUnacked(ctx context.Context, m *message.Message) *messag
 	if ctx.Err() != nil {
 		return nil
 	}
-	s.reportEnd(&f)
+	s.reportRun(&f)
 	s.stepEnded(m, &f.Result)
 	return f.Reply
 }

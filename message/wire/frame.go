@@ -105,6 +105,9 @@ type Refusal struct {
 // Codec encodes and decodes frames and acks. One is enough for any number of nodes; it is
 // safe for concurrent use and makes its compressor at the first need.
 type Codec struct {
+	// Plain, set before its first use, has nothing compressed; what others compress is read.
+	Plain bool
+
 	enc func() (*zstd.Encoder, error)
 	dec func() (*zstd.Decoder, error)
 }
@@ -199,7 +202,7 @@ func (c *Codec) seal(what string, v any) ([]byte, error) {
 	}
 	out := make([]byte, headerSize, headerSize+len(body))
 	out[0], out[1] = magic, version
-	if len(body) >= minCompress {
+	if !c.Plain && len(body) >= minCompress {
 		enc, err := c.enc()
 		if err != nil {
 			return nil, fmt.Errorf("encode %s: %w", what, err)

@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -23,6 +24,25 @@ import (
 )
 
 var update = flag.Bool("update", false, "write the golden files of this version anew")
+
+func TestPlainCodecDoesNotCompress(t *testing.T) {
+	plain := wire.NewCodec()
+	plain.Plain = true
+	f := wire.Frame{From: "a", To: "b", Method: "REQPing", Epoch: 1, Base: 1, First: 1, End: 2,
+		Entries: []wire.Entry{{Seq: 1, Message: bytes.Repeat([]byte("x"), 1000)}}}
+	long, err := plain.EncodeFrame(&f)
+	if err != nil || len(long) < 1000 {
+		t.Fatalf("%d bytes, %v", len(long), err)
+	}
+	packed, err := wire.NewCodec().EncodeFrame(&f)
+	if err != nil || len(packed) > 500 {
+		t.Fatalf("%d bytes, %v", len(packed), err)
+	}
+	got, err := plain.DecodeFrame(packed)
+	if err != nil || !reflect.DeepEqual(got, &f) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
 
 func TestFrameComesBackFromItsBytes(t *testing.T) {
 	c := wire.NewCodec()

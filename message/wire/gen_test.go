@@ -70,7 +70,7 @@ func anyMessage() *rapid.Generator[message.Message] {
 		if rapid.Bool().Draw(t, "has result") {
 			m.Result = &message.Result{Code: message.CodeFailed, Text: rapid.String().Draw(t, "text"), Exit: rapid.IntRange(-1, 255).Draw(t, "exit"),
 				Signal: "SIGTERM", Stderr: anyBytes().Draw(t, "stderr"), StderrSize: rapid.Int64Min(0).Draw(t, "size"),
-				Took: time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "took")) * time.Microsecond, Attempt: 2}
+				Took: time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "took")) * time.Microsecond, Attempt: 2, Run: rapid.IntRange(0, 9).Draw(t, "run"), More: rapid.Bool().Draw(t, "more")}
 			if ms := rapid.Int64Range(0, 1<<42).Draw(t, "started"); ms != 0 {
 				m.Result.Started = time.UnixMilli(ms)
 			}
@@ -80,7 +80,7 @@ func anyMessage() *rapid.Generator[message.Message] {
 				ReceivingNode: "ship1", ID: 7, MessageID: message.ID{1, 15: 2}, OlderThan: millis().Draw(t, "older"), AllowedNodes: rapid.SliceOfN(anyNode(), 1, 3).Draw(t, "nodes")}}
 		}
 		if rapid.Bool().Draw(t, "has schedule") {
-			m.Schedule = &message.Schedule{Every: millis().Draw(t, "every"), For: millis().Draw(t, "for")}
+			m.Schedule = &message.Schedule{Every: millis().Draw(t, "every"), For: rapid.OneOf(millis(), rapid.Just(message.Forever)).Draw(t, "for")}
 		}
 		if rapid.Bool().Draw(t, "has headers") {
 			m.Headers = rapid.MapOfN(rapid.String(), rapid.String(), 1, 4).Draw(t, "headers")

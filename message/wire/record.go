@@ -51,6 +51,8 @@ type result struct {
 	Started    int64  `cbor:"7,keyasint,omitempty"` // milliseconds since 1970
 	Took       int64  `cbor:"8,keyasint,omitempty"` // microseconds
 	Attempt    int    `cbor:"9,keyasint,omitempty"`
+	Run        int    `cbor:"10,keyasint,omitempty"`
+	More       bool   `cbor:"11,keyasint,omitempty"`
 }
 
 type operation struct {
@@ -134,7 +136,7 @@ func EncodeMessage(m *message.Message) ([]byte, error) {
 		r.Result = &result{
 			Code: text(string(res.Code)), Text: text(res.Text), Exit: res.Exit,
 			Signal: text(res.Signal), Stderr: res.Stderr, StderrSize: res.StderrSize,
-			Took: res.Took.Microseconds(), Attempt: res.Attempt,
+			Took: res.Took.Microseconds(), Attempt: res.Attempt, Run: res.Run, More: res.More,
 		}
 		if !res.Started.IsZero() {
 			r.Result.Started = res.Started.UnixMilli()
@@ -206,7 +208,7 @@ func DecodeMessage(b []byte) (*message.Message, error) {
 		m.Result = &message.Result{
 			Code: message.Code(res.Code), Text: res.Text, Exit: res.Exit, Signal: res.Signal,
 			Stderr: res.Stderr, StderrSize: res.StderrSize,
-			Took: time.Duration(max(0, min(res.Took, maxMicros))) * time.Microsecond, Attempt: res.Attempt,
+			Took: time.Duration(max(0, min(res.Took, maxMicros))) * time.Microsecond, Attempt: res.Attempt, Run: res.Run, More: res.More,
 		}
 		if res.Started != 0 {
 			m.Result.Started = unixMilli(res.Started)

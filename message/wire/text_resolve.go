@@ -141,7 +141,26 @@ func (r *resolver) draft(d *Draft) *RefusedError {
 	if info, _ := r.Catalog.Method(m.Method); info.Kind == message.EventNACK || info.Kind == message.CommandNACK {
 		m.ACKTimeout = 0
 	}
+	if m.Schedule != nil && m.ACKTimeout == 0 {
+		return refusef("schedule", "a message without ACK is not kept, so it cannot be run again")
+	}
 	return r.receivers(d, &m)
+}
+
+// resolveSchedule takes over [every, for].
+func resolveSchedule(s *[2]int64, m *message.Message) *RefusedError {
+	every, total := s[0], s[1]
+	switch {
+	case every < 1 || every > mostSeconds:
+		return refusef("schedule", "found every %d, want seconds from 1 to %d (ten years)", every, mostSeconds)
+	case total == -1:
+		m.Schedule = &message.Schedule{Every: time.Duration(every) * time.Second, For: message.Forever}
+	case total < every || total > mostSeconds:
+		return refusef("schedule", "found every %d, for %d; for is seconds in all, from every to %d (ten years), or -1 for without end", every, total, mostSeconds)
+	default:
+		m.Schedule = &message.Schedule{Every: time.Duration(every) * time.Second, For: time.Duration(total) * time.Second}
+	}
+	return nil
 }
 
 func (r *resolver) sender(d *Draft, m *message.Message) *RefusedError {
@@ -206,8 +225,10 @@ func (r *resolver) unknown(m message.Method) error {
 }
 
 func (r *resolver) times(d *Draft, m *message.Message) *RefusedError {
-	if d.Schedule != nil {
-		return refusef("", "schedule is not supported in this version")
+	if s := d.Schedule; s != nil {
+		if err := resolveSchedule(s, m); err != nil {
+			return err
+		}
 	}
 	for _, f := range [...]struct {
 		field    string

@@ -83,6 +83,14 @@ func TestResolveTakesWhatIsGiven(t *testing.T) {
 	}
 }
 
+func TestResolveTakesASchedule(t *testing.T) {
+	got, err := resolve(t, `[{"toNode":"a","method":"REQPing","schedule":[2,5]},{"toNode":"a","method":"REQPing","schedule":[60,-1]}]`, defaults())
+	if err != nil || *got[0].Schedule != (message.Schedule{Every: 2 * time.Second, For: 5 * time.Second}) ||
+		*got[1].Schedule != (message.Schedule{Every: time.Minute, For: message.Forever}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 func TestOneMessagePerReceiver(t *testing.T) {
 	got, err := resolve(t, `[{"toNode":"ship1","method":"REQPing"},
 		{"toNodes":["b","local","a","b","central"],"toNode":"a","method":"REQPong"}]`, defaults())
@@ -118,7 +126,10 @@ func TestResolveRefuses(t *testing.T) {
 		{`"toNode":""`, `message 2: toNode: invalid node name: it is empty`},
 		{`"method":"REQCliCommand"`, `message 2: data: REQCliCommand wants at least 1 of them, found 0`},
 		{`"fromNode":"central"`, `message 2: fromNode: filled in by the node, leave it out; only a message to the node itself can have another one`},
-		{`"schedule":[1,2]`, `message 2: schedule is not supported in this version`},
+		{`"schedule":[0,2]`, `message 2: schedule: found every 0, want seconds from 1 to 315360000 (ten years)`},
+		{`"schedule":[3,2]`, `message 2: schedule: found every 3, for 2; for is seconds in all, from every to 315360000 (ten years), or -1 for without end`},
+		{`"schedule":[3,-2]`, `message 2: schedule: found every 3, for -2; for is seconds in all, from every to 315360000 (ten years), or -1 for without end`},
+		{`"schedule":[1,2],"ACKTimeout":0`, `message 2: schedule: a message without ACK is not kept, so it cannot be run again`},
 		{`"ACKTimeout":-1`, `message 2: ACKTimeout: found -1, want seconds from 0 on`},
 		{`"replyACKTimeout":-1`, `message 2: replyACKTimeout: found -1, want seconds from 0 on`},
 		{`"retryWait":-1`, `message 2: retryWait: found -1, want seconds from 0 on`},

@@ -26,10 +26,11 @@ const (
 	exitInterrupted = 130
 )
 
-// streams are what a command reads and writes.
+// streams are what a command reads and writes, and its environment.
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
+	env      []string
 }
 
 // command is one sub command.
@@ -42,6 +43,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
+		{"send", "hand messages to the node that runs here, from files or lines of its audit log", runSend},
 		{"version", "print the version", runVersion},
 	}
 }
@@ -65,8 +67,8 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
-	s := streams{stdin, stdout, stderr}
-	err := dispatch(ctx, args, env, s)
+	s := streams{stdin, stdout, stderr, env}
+	err := dispatch(ctx, args, s)
 	var usage usageError
 	switch {
 	case err == nil:
@@ -89,9 +91,9 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	return exitFailed
 }
 
-func dispatch(ctx context.Context, args, env []string, s streams) error {
+func dispatch(ctx context.Context, args []string, s streams) error {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
-		return runNode(ctx, args, env, s)
+		return runNode(ctx, args, s)
 	}
 	if args[0] == "help" {
 		return help(s.out)

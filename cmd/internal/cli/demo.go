@@ -1,17 +1,15 @@
 package cli
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -199,19 +197,12 @@ func (d *demo) send(ctx context.Context, central, ship1 *demoNode) error {
 	d.say("%s", demoMessage)
 	d.say("")
 	began := time.Now()
-	line, err := ask(ctx, central.SocketPath(), demoMessage)
-	if err != nil {
-		return fmt.Errorf("hand the message to central: %w", err)
+	ids, refused, err := handIn(ctx, central.SocketPath(), strings.NewReader(demoMessage))
+	if err := errors.Join(append(refused, err)...); err != nil || len(ids) != 1 {
+		return fmt.Errorf("hand the message to central, which accepted %d: %w", len(ids), err)
 	}
-	d.say("          central answers %s", line)
-	var answer struct {
-		Accepted []message.ID `json:"accepted"`
-		Error    string       `json:"error"`
-	}
-	if err := json.Unmarshal([]byte(line), &answer); err != nil || len(answer.Accepted) != 1 {
-		return fmt.Errorf("central did not accept the message: %s", line)
-	}
-	id := answer.Accepted[0]
+	id := ids[0]
+	d.say(`          central answers {"accepted":["%s"]}`, id)
 	d.say("")
 	for {
 		var at string
@@ -267,28 +258,6 @@ func (d *demo) show(path string) error {
 	d.say("")
 	d.say("%s", b)
 	return nil
-}
-
-// ask writes a message to a node's socket and returns the line that comes back.
-func ask(ctx context.Context, socket, text string) (string, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return "", err
-		}
-	}
-	if _, err := io.WriteString(conn, text); err != nil {
-		return "", err
-	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err != nil {
-		return "", err
-	}
-	return line[:len(line)-1], nil
 }
 
 // close stops the nodes, the last one first, and takes the folder away.

@@ -15,12 +15,12 @@ import (
 )
 
 // runNode runs the daemon: steward without a command.
-func runNode(ctx context.Context, args, env []string, s streams) (err error) {
+func runNode(ctx context.Context, args []string, s streams) (err error) {
 	registry, err := methods.Builtin()
 	if err != nil {
 		return err
 	}
-	cfg, err := config.Load(args, env, configMethods(registry))
+	cfg, err := config.Load(args, s.env, configMethods(registry))
 	if errors.Is(err, flag.ErrHelp) {
 		return errors.Join(help(s.out), flag.ErrHelp)
 	}

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"steward/cmd/internal/audit"
 	"steward/config"
 	"steward/errorkernel"
 	"steward/internal/logattr"
@@ -52,11 +53,13 @@ type Node struct {
 
 	teardown []step
 
+	audit     *audit.Log // nil for none
 	store     *kvstore.Store
 	files     *os.Root
 	broker    *broker.Server
 	transport process.Transport
 	kernel    *errorkernel.Kernel
+	teller    *errorkernel.Teller
 	router    *process.Router
 	progress  process.Progress
 	// errorsSent counts error messages that were put on the way to central.
@@ -89,7 +92,7 @@ func New(opts Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openKernel, n.openFolders, n.openStore, n.openBroker, n.openTransport, n.openTree} {
+	for _, build := range []func() error{n.openKernel, n.openFolders, n.openAudit, n.openStore, n.openBroker, n.openTransport, n.openTree} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -134,12 +137,41 @@ func (n *Node) openFolders() error {
 	return nil
 }
 
+// openAudit begins the audit log. When it cannot be written, messages are delivered all the same,
+// and central is told.
+func (n *Node) openAudit() error {
+	if n.cfg.AuditLogSize == 0 {
+		return nil
+	}
+	log, err := audit.New(audit.Options{
+		Path: audit.Path(n.cfg.DatabaseFolder, n.self), Size: int64(n.cfg.AuditLogSize) << 20, Files: n.cfg.AuditLogFiles, Self: n.self,
+		Report: func(err error) {
+			if err == nil {
+				n.log.Info("audit log is written again")
+				return
+			}
+			n.kernel.Report(errorkernel.Event{Class: errorkernel.StoreFailed, Process: "audit log", Err: err})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	n.audit = log
+	n.onClose("audit log", log.Close)
+	return nil
+}
+
 func (n *Node) openStore() error {
 	path := filepath.Join(n.cfg.DatabaseFolder, string(n.self)+".db")
-	store, err := kvstore.Open(kvstore.Options{
+	opts := kvstore.Options{
 		Path: path, Self: n.self,
 		MaxMessages: int64(n.cfg.RingBufferSize), MaxBytes: n.cfg.RingBufferBytes,
-	})
+	}
+	opts.OnUntold = n.teller.Wake
+	if n.audit != nil {
+		opts.Leaving = n.audit.Left
+	}
+	store, err := kvstore.Open(opts)
 	if errors.Is(err, kvstore.ErrInUse) {
 		return fmt.Errorf("%w: another steward runs with this folder; stop it, or give this one its own -databaseFolder", err)
 	}
@@ -216,15 +248,54 @@ func (n *Node) openKernel() error {
 		return err
 	}
 	n.kernel = kernel
-	return nil
+	n.teller, err = errorkernel.NewTeller(errorkernel.TellerOptions{Node: n.self, Log: n.log, Stored: n.untold, Tell: n.tell})
+	return err
+}
+
+// untold returns the bad ends that are stored.
+func (n *Node) untold(most int) ([]errorkernel.Stored, uint64, error) {
+	ends, lost, err := n.store.Untold(most)
+	events := make([]errorkernel.Stored, len(ends))
+	for i, e := range ends {
+		events[i] = errorkernel.Stored(e)
+	}
+	return events, lost, err
+}
+
+// tellBytes bounds the lines of one error message.
+const tellBytes = 64 << 10
+
+// tell puts lines about bad ends on the way to central.
+func (n *Node) tell(ctx context.Context, lines []string, keys [][]byte, lost uint64) error {
+	var msgs []message.Message
+	for size := tellBytes; len(lines) > 0; lines = lines[1:] {
+		if size += len(lines[0]); size > tellBytes {
+			size = len(lines[0])
+			msgs = append(msgs, n.errorMessage())
+		}
+		m := &msgs[len(msgs)-1]
+		m.Data = append(m.Data, lines[0])
+	}
+	err := n.router.Tell(ctx, msgs, keys, lost)
+	if err == nil {
+		n.errorsSent.Add(int64(len(msgs)))
+	}
+	return err
+}
+
+// errorMessage is one for central without a text.
+func (n *Node) errorMessage() message.Message {
+	return message.Message{
+		To: n.cfg.CentralNodeName, Method: message.MethodErrorLog, ReplyMethod: message.MethodNone,
+		ACKTimeout: n.cfg.ErrorMessageTimeout, Retries: n.cfg.ErrorMessageRetries, MethodTimeout: n.cfg.DefaultMethodTimeout,
+	}
 }
 
 // sendError puts one error line on the way to central.
 func (n *Node) sendError(ctx context.Context, text string) error {
-	_, err := n.router.AcceptOwn(ctx, []message.Message{{
-		To: n.cfg.CentralNodeName, Method: message.MethodErrorLog, Data: []string{text}, ReplyMethod: message.MethodNone,
-		ACKTimeout: n.cfg.ErrorMessageTimeout, Retries: n.cfg.ErrorMessageRetries, MethodTimeout: n.cfg.DefaultMethodTimeout,
-	}})
+	m := n.errorMessage()
+	m.Data = []string{text}
+	_, err := n.router.AcceptOwn(ctx, []message.Message{m})
 	if err == nil {
 		n.errorsSent.Add(1)
 	}

@@ -15,6 +15,7 @@ import (
 // and stop in the reverse one: intake closes first, the error kernel last.
 func (n *Node) openTree() error {
 	codec := wire.NewCodec()
+	codec.Plain = n.cfg.Compression == "off"
 	publishers, err := n.supervisor("publishers", nil)
 	if err != nil {
 		return err
@@ -26,6 +27,7 @@ func (n *Node) openTree() error {
 	n.router, err = process.NewRouter(process.RouterOptions{
 		Self: n.self, Store: n.store, Transport: n.transport, Codec: codec, Publishers: publishers,
 		Kind: n.kind, Report: n.kernel, Progress: &n.progress, Log: n.log,
+		WindowMessages: n.cfg.WindowMessages, WindowBytes: n.cfg.WindowBytes,
 	})
 	if err != nil {
 		return err
@@ -36,6 +38,7 @@ func (n *Node) openTree() error {
 	}
 	children := []process.Child{
 		child("error kernel", func() process.Service { return n.kernel }),
+		child("bad ends", func() process.Service { return n.teller }),
 		child("publishers", func() process.Service { return publishers }),
 		child("lanes", func() process.Service { return lanes }),
 		child("subscribers", func() process.Service { return subscribers }),
