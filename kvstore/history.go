@@ -230,8 +230,10 @@ func (t *tx) answered(request message.ID, from message.Node, r *message.Result, 
 	}
 	l.State, l.Code, l.Text = message.EndOf(r.Code), r.Code, r.Text
 	l.Started, l.Ended = r.Started, t.s.opts.Now()
-	if r.More {
+	if r.More && l.WantsReply { // else the runs that go well have nothing to say
 		l.State, l.Code, l.Ended = message.StateDelivered, "", time.Time{}
+	}
+	if r.More {
 		l.Text = fmt.Sprintf("run %d: %s", r.Run, strings.TrimSuffix(string(r.Code)+": "+r.Text, ": "))
 	}
 	if err := t.putLife(bucketSent, request, &l); err != nil {

@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -188,11 +189,13 @@ func (w *world) checkEnd(a *asked) {
 	case life.State == message.StateDelivered && (senderLost || receiverLost):
 		return // the reply to it, or that there should be one, is lost
 	case !life.State.Final():
-		fail("this is no end")
+		l, err := receiver.up.kv.Received(a.ID)
+		fail(fmt.Sprintf("this is no end; its receiver knows %s, %s %q, %v", l.State, l.Code, l.Text, err))
 	case w.ends[a.ID] != "" && w.ends[a.ID] != life.State:
 		fail("before that it ended as " + string(w.ends[a.ID]))
-	case a.AwaitsReply() && a.ACKTimeout > 0 && !senderLost && !receiverLost && !sender.hasReply(&life):
+	case a.AwaitsReply() && a.ACKTimeout > 0 && a.Schedule == nil && !senderLost && !receiverLost && !sender.hasReply(&life):
 		fail("the reply is not there, or more than one")
+	case a.Schedule != nil && life.Code == message.CodeRemoved && !life.Delivered.IsZero(): // its further runs were
 	case dead != givenUp(&life) && a.ACKTimeout > 0:
 		fail("whether there is a dead letter does not agree with that")
 	case receiverLost:
@@ -203,7 +206,7 @@ func (w *world) checkEnd(a *asked) {
 			fail("it never ran")
 		}
 	case life.Code == message.CodeExpired && a.TTL == 0, life.Code == message.CodeInvalid && len(a.Data) > 0,
-		life.Code == message.CodeDenied && !slices.Contains(receiver.denied, a.Method), life.Code == message.CodeRemoved && !sender.cleared:
+		life.Code == message.CodeDenied && !slices.Contains(receiver.denied, a.Method), life.Code == message.CodeRemoved && !sender.cleared && (a.Schedule == nil || !receiver.cleared):
 		fail("there is no reason for that")
 	case (life.Code == message.CodeInvalid || life.Code == message.CodeDenied) && runs > 0:
 		fail("it was run")

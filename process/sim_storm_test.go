@@ -270,6 +270,11 @@ func (s *storm) message(to *simNode, method message.Method, n int) message.Messa
 	}
 	if method == resumes {
 		m.Data = append(m.Data, "steps=2")
+		if s.chance(30) {
+			every := time.Second + s.upTo(5*time.Second)
+			m.Schedule = &message.Schedule{Every: every, For: every + s.upTo(15*time.Second)}
+			s.w.schedules = true
+		}
 	}
 	if s.chance(50) {
 		m = answered(m)

@@ -44,11 +44,12 @@ type world struct {
 	lives int
 
 	// Owned by the test's goroutine.
-	step  time.Duration                // between two looks at the world
-	found *[]string                    // where faults go instead of failing the test, when they are planted
-	asked []asked                      // what was handed in, in order
-	lost  []loss                       // of disks
-	ends  map[message.ID]message.State // seen when all was quiet for the first time
+	step      time.Duration                // between two looks at the world
+	found     *[]string                    // where faults go instead of failing the test, when they are planted
+	schedules bool                         // there are messages that are run again
+	asked     []asked                      // what was handed in, in order
+	lost      []loss                       // of disks
+	ends      map[message.ID]message.State // seen when all was quiet for the first time
 }
 
 // sniffed is what went over the wire from one node to another.
@@ -396,6 +397,13 @@ func (l *life) waiting() string {
 	l.n.must(err)
 	for _, s := range lanes {
 		fmt.Fprintf(&b, "some of %s from %s in the inbox; ", s.Method, s.Peer)
+	}
+	if l.n.w.schedules {
+		_, err := l.kv.Unschedule(message.ID{}, func(s kvstore.Scheduled) bool {
+			fmt.Fprintf(&b, "%s of %s waits for its next run; ", s.ID, s.Method)
+			return false
+		}, "")
+		l.n.must(err)
 	}
 	return b.String()
 }
