@@ -1,4 +1,4 @@
-.PHONY: build demo test script lint check fuzz
+.PHONY: build demo test script lint check fuzz simulate storm
 
 # The binary, in bin/.
 build:
@@ -14,6 +14,15 @@ test:
 # The end-to-end scripts alone; one of them: make script RUN=Script/main
 script:
 	go test ./cmd/steward -run '$(or $(RUN),Script)'
+
+# Random runs of the delivery protocol under faults: SEEDS of them (default 10000), from the
+# seed FIRST on. A failure prints the command that runs its seed again.
+simulate:
+	cd process && go test -run '^TestDeliveryUnderFaults$$' -timeout 0 -sim.tally -sim.seeds=$(or $(SEEDS),10000) -sim.first=$(or $(FIRST),1)
+
+# NODES real nodes (default 1000) that lose their broker and get it back.
+storm:
+	cd cmd/internal/node && go test -run '^TestAllNodesComeBackAfterTheBroker$$' -timeout 10m -storm.nodes=$(or $(NODES),1000) -storm.tally
 
 lint:
 	gofmt -l .

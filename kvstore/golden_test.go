@@ -26,7 +26,7 @@ func writeGolden(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "steward.db")
 	s := open(t, options(path))
 	m := msg("ship1", "/bin/echo", "hello")
-	m.ReplyMethod = "REQToFile"
+	m.ReplyMethod, m.ReplyACKTimeout = "REQToFile", time.Second
 	ids := accept(t, s, m, m, m, m)
 	settle(t, s, stream("ship1"), kvstore.Settled{Seq: 1, ID: ids[0], Code: message.CodeDone, Attempts: 2, At: time.UnixMilli(1_700_000_000_000), WantsReply: true},
 		kvstore.Settled{Seq: 2, ID: ids[1], Code: message.CodeUnreachable, Text: "no ACK", Attempts: 3, At: time.UnixMilli(1_700_000_000_000), WantsReply: true})

@@ -215,8 +215,9 @@ func (t *tx) life(bucket []byte, id message.ID) (Life, error) {
 
 // answered ends the life of a request with the result that its reply brought. The result
 // is the truth even about a message that had been given up: its ACKs were lost, it was not.
-// It counts only from the node that the request went to.
-func (t *tx) answered(request message.ID, from message.Node, r *message.Result) error {
+// It counts only from the node that the request went to. A notice about a run of which the
+// reply is known says no more than that its ACK was lost.
+func (t *tx) answered(request message.ID, from message.Node, r *message.Result, notice bool) error {
 	l, err := t.life(bucketSent, request)
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -224,13 +225,15 @@ func (t *tx) answered(request message.ID, from message.Node, r *message.Result) 
 	if err != nil || l.Peer != from {
 		return err
 	}
-	if r.More && l.State.Final() && !l.Started.IsZero() && !r.Started.After(l.Started) {
-		return nil // overtaken by the last word
+	if (r.More || notice) && l.State.Final() && !l.Started.IsZero() && !r.Started.After(l.Started) {
+		return nil // overtaken by the last word, or by the reply itself
 	}
 	l.State, l.Code, l.Text = message.EndOf(r.Code), r.Code, r.Text
-	l.Started, l.Ended = r.Started, time.Now()
-	if r.More {
+	l.Started, l.Ended = r.Started, t.s.opts.Now()
+	if r.More && l.WantsReply { // else the runs that go well have nothing to say
 		l.State, l.Code, l.Ended = message.StateDelivered, "", time.Time{}
+	}
+	if r.More {
 		l.Text = fmt.Sprintf("run %d: %s", r.Run, strings.TrimSuffix(string(r.Code)+": "+r.Text, ": "))
 	}
 	if err := t.putLife(bucketSent, request, &l); err != nil {
@@ -305,7 +308,7 @@ func (s *Store) lookup(bucket []byte, id message.ID) (Life, error) {
 // Note writes the end of a message that never was on the ring buffer: one that was sent
 // without an ACK.
 func (s *Store) Note(m *message.Message, code message.Code, why string) error {
-	life := Life{Peer: m.To, Method: m.Method, State: message.EndOf(code), Code: code, Text: why, Attempts: 1, Ended: time.Now()}
+	life := Life{Peer: m.To, Method: m.Method, State: message.EndOf(code), Code: code, Text: why, Attempts: 1, Ended: s.opts.Now()}
 	raw, err := wire.EncodeMessage(m)
 	if err != nil {
 		return err

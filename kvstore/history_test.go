@@ -14,7 +14,7 @@ import (
 func request(t fatal, s *kvstore.Store, to message.Node) (message.ID, uint64) {
 	t.Helper()
 	m := msg(to, "x")
-	m.ReplyMethod = "REQToFile"
+	m.ReplyMethod, m.ReplyACKTimeout = "REQToFile", time.Second
 	id := accept(t, s, m)[0]
 	q := read(t, s, stream(to))
 	return id, q[len(q)-1].Seq
@@ -27,6 +27,55 @@ func answer(t fatal, s *kvstore.Store, from message.Node, to message.ID, code me
 	r := incoming(t, 1, m)
 	take(t, s, arrival(from, uint64(time.Now().UnixNano()), 1, 1, 2, r))
 	finish(t, s, from, lane(t, s, from)...)
+}
+
+// A run that fails says so even where no reply is wanted; that others are to follow, which may
+// have nothing to say, opens no life that has ended with the ACK.
+func TestFailedRunOfAScheduleWithoutReplyIsNoOpenEnd(t *testing.T) {
+	s := store(t)
+	id := accept(t, s, msg("ship1"))[0]
+	settle(t, s, stream("ship1"), kvstore.Settled{Seq: 1, ID: id, Code: message.CodeDone, Attempts: 1, At: time.Now()})
+	word := incoming(t, 1, message.Message{InReplyTo: id, RequestMethod: "REQCliCommand",
+		Result: &message.Result{Code: message.CodeFailed, Text: "no such file", Started: time.UnixMilli(5), Run: 2, More: true}})
+	take(t, s, arrival("ship1", 7, 1, 1, 2, word))
+	finish(t, s, "ship1", lane(t, s, "ship1")...)
+	l, err := s.Sent(id)
+	if err != nil || l.State != message.StateFailed || l.Code != message.CodeFailed || l.Text != "run 2: failed: no such file" || l.Ended.IsZero() {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+func TestNoticeIsAboutItsRunOnly(t *testing.T) {
+	for name, tt := range map[string]struct {
+		started int64
+		text    string
+	}{
+		"the run of the reply that is here": {5, "text"},
+		"an earlier one":                    {4, "text"},
+		"a later one, as of a schedule":     {6, "given up"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := store(t)
+			id, seq := request(t, s, "ship1")
+			settle(t, s, stream("ship1"), kvstore.Settled{Seq: seq, ID: id, Code: message.CodeDone, Attempts: 3, At: time.Now(), WantsReply: true})
+			answer(t, s, "ship1", id, message.CodeDone)
+			notice := incoming(t, 1, message.Message{InReplyTo: id, RequestMethod: "REQCliCommand",
+				Result: &message.Result{Code: message.CodeDone, Text: "given up", Started: time.UnixMilli(tt.started)}})
+			a := arrival("ship1", 7, 1, 1, 2, notice)
+			a.Stream.Method = message.MethodNone
+			take(t, s, a)
+			waiting, err := s.ReadLane(a.Stream, 0, 1, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Finish(a.Stream, 0, []kvstore.Finished{{Arrival: waiting[0].Arrival, Message: waiting[0].Message, Result: message.Result{Code: message.CodeDone}}}); err != nil {
+				t.Fatal(err)
+			}
+			if l, err := s.Sent(id); err != nil || l.Text != tt.text || l.State != message.StateDone {
+				t.Errorf("%+v, %v", l, err)
+			}
+		})
+	}
 }
 
 func TestReplyHasTheLastWord(t *testing.T) {

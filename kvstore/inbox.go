@@ -171,7 +171,7 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 			last = first
 		}
 		out.Begun = first
-		return t.begin(key, first, &markRecord{Last: last, Attempt: 1, Started: time.Now().UnixMilli(), Undo: a.Begin.Undo})
+		return t.begin(key, first, &markRecord{Last: last, Attempt: 1, Started: t.s.opts.Now().UnixMilli(), Undo: a.Begin.Undo})
 	}
 	return nil
 }
@@ -366,12 +366,12 @@ func (t *tx) finish(l *lane, id Stream, f *Finished) error {
 		return nil
 	}
 	life := Life{Peer: id.Peer, Method: id.Method, State: message.EndOf(f.Result.Code), Code: f.Result.Code, Text: f.Result.Text,
-		Attempts: f.Result.Attempt, Started: f.Result.Started, Ended: time.Now()}
+		Attempts: f.Result.Attempt, Started: f.Result.Started, Ended: t.s.opts.Now()}
 	if err := t.putLife(bucketReceived, f.Message.ID, &life); err != nil {
 		return err
 	}
 	if m := f.Message; m.IsReply() && m.Result != nil {
-		return t.answered(m.InReplyTo, id.Peer, m.Result)
+		return t.answered(m.InReplyTo, id.Peer, m.Result, id.Method == message.MethodNone)
 	}
 	return nil
 }

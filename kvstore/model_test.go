@@ -40,6 +40,7 @@ type modelOut struct {
 	seq, size uint64
 	id        message.ID
 	reply     bool
+	answers   bool // it is the reply itself
 }
 
 // modelLane is a lane and the other node that sends to it.
@@ -100,7 +101,7 @@ func (m *model) push(t fatal, msg *message.Message) {
 		t.Fatal(err)
 	}
 	st := m.stream(kvstore.Stream{Peer: msg.To, Method: msg.Method})
-	st.queue = append(st.queue, modelOut{st.next, uint64(len(raw)) + kvstore.OutHead, msg.ID, msg.WantsReply()})
+	st.queue = append(st.queue, modelOut{st.next, uint64(len(raw)) + kvstore.OutHead, msg.ID, msg.AwaitsReply(), msg.IsReply()})
 	st.next++
 	m.sent[msg.ID] = message.StateAccepted
 }
@@ -114,7 +115,7 @@ func (m *model) accept(t *rapid.T) {
 		m.n++
 		batch[i] = msg(rapid.SampledFrom(peers).Draw(t, "to"), fmt.Sprint(m.n))
 		if rapid.Bool().Draw(t, "wants reply") {
-			batch[i].ReplyMethod = "REQToFile"
+			batch[i].ReplyMethod, batch[i].ReplyACKTimeout = "REQToFile", time.Second
 		}
 	}
 	most, f := int(m.o.MaxMessages), m.s.Accept
@@ -166,6 +167,10 @@ func (m *model) read(t *rapid.T) {
 
 func (m *model) settle(t *rapid.T) {
 	id := anyPeer(t)
+	if rapid.IntRange(0, 3).Draw(t, "notices") == 0 {
+		id.Method = message.MethodNone
+	}
+	notices := 0 // that replies were given up
 	st := m.out[id]
 	if st == nil {
 		return
@@ -181,6 +186,9 @@ func (m *model) settle(t *rapid.T) {
 			st.queue = slices.Delete(st.queue, i, i+1)
 			switch {
 			case e.Code != message.CodeDone:
+				if q.answers && id.Method != message.MethodNone {
+					notices++
+				}
 				m.dead[q.id], m.sent[q.id] = e.Code, message.EndOf(e.Code)
 			case q.reply:
 				m.sent[q.id] = message.StateDelivered
@@ -192,6 +200,22 @@ func (m *model) settle(t *rapid.T) {
 	}
 	if err := <-m.s.Settle(id, ends); err != nil {
 		t.Fatal(err)
+	}
+	if notices == 0 {
+		return
+	}
+	id.Method = message.MethodNone
+	_, q, err := m.s.Read(id, m.stream(id).next, 1000, 1<<30)
+	if err != nil || len(q) != notices {
+		t.Fatalf("%d notices, %v; want %d", len(q), err, notices)
+	}
+	for i := range q {
+		notice, err := wire.DecodeMessage(q[i].Message)
+		if err != nil || notice.Result == nil || notice.Retries != 0 {
+			t.Fatalf("%+v, %v", notice, err)
+		}
+		notice.To, notice.Method = id.Peer, id.Method
+		m.push(t, notice)
 	}
 }
 

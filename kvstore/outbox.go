@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -112,7 +113,7 @@ func (s *Store) encode(msgs []message.Message, stamped bool) ([]put, []message.I
 
 // Stamp gives m its id, its sender and its time of acceptance, without storing it.
 func (s *Store) Stamp(m *message.Message) {
-	m.ID = message.NewID(time.Now(), s.count.Add(1), s.run)
+	m.ID = message.NewID(s.opts.Now(), s.count.Add(1), s.run)
 	m.From, m.Accepted = s.opts.Self, m.ID.Time()
 }
 
@@ -132,26 +133,31 @@ func (t *tx) accept(puts []put, own bool) error {
 			ErrFull, z.Messages, t.s.opts.MaxMessages, z.Bytes, t.s.opts.MaxBytes)}
 	}
 	for i := range puts {
-		p := &puts[i]
-		st, err := t.stream(p.stream.key())
-		if err != nil {
-			return err
-		}
-		seq := st.Next
-		if err := st.bucket.Put(seqKey(seq), p.record); err != nil {
-			return err
-		}
-		st.Next++
-		st.Count++
-		st.Bytes += uint64(len(p.record))
-		life := Life{Peer: p.stream.Peer, Method: p.stream.Method, State: message.StateAccepted, Seq: seq, WantsReply: p.wantsReply}
-		if err := t.putLifeOver(false, bucketSent, p.id, &life); err != nil { // the id is new
+		if err := t.put(&puts[i]); err != nil {
 			return err
 		}
 	}
-	z.Messages += n
-	z.Bytes += size
 	return nil
+}
+
+// put puts a message behind the others of its stream, whether there is room or not.
+func (t *tx) put(p *put) error {
+	st, err := t.stream(p.stream.key())
+	if err != nil {
+		return err
+	}
+	seq := st.Next
+	if err := st.bucket.Put(seqKey(seq), p.record); err != nil {
+		return err
+	}
+	size := uint64(len(p.record))
+	st.Next++
+	st.Count++
+	st.Bytes += size
+	t.s.sizes.Messages++
+	t.s.sizes.Bytes += size
+	life := Life{Peer: p.stream.Peer, Method: p.stream.Method, State: message.StateAccepted, Seq: seq, WantsReply: p.wantsReply}
+	return t.putLifeOver(false, bucketSent, p.id, &life) // the id is new
 }
 
 // StreamInfo is an outgoing stream as it stands.
@@ -240,7 +246,8 @@ type Settled struct {
 	Seq uint64
 	ID  message.ID
 	// Code is CodeDone for an ACK, or why the message was given up, with Text for people.
-	// What was given up becomes a dead letter.
+	// What was given up becomes a dead letter. Where that is the last part of a reply, a
+	// notice for the node that waits for it goes onto the stream of REQNone in the same commit.
 	Code     message.Code
 	Text     string
 	Attempts int
@@ -339,7 +346,9 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 		return err
 	}
 	t.leaves(id, e, q.Message)
+	var notice *put
 	if e.Code != message.CodeDone && !answered {
+		notice = t.s.notice(id.Peer, id.Method, &q, e)
 		letter := deadRecord{Peer: string(id.Peer), Method: string(id.Method), Message: q.Message,
 			Code: string(e.Code), Text: e.Text, At: e.At.UnixMilli(), Attempts: e.Attempts}
 		if err := t.bury(e.ID, &letter); err != nil {
@@ -357,7 +366,39 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	st.Bytes -= size
 	t.s.sizes.Messages--
 	t.s.sizes.Bytes -= size
+	if notice != nil {
+		if err := t.put(notice); err != nil {
+			return err
+		}
+	}
 	return t.putLifeOver(answered, bucketSent, e.ID, &life)
+}
+
+// minNoticeTimeout bounds from below how often a notice is sent.
+const minNoticeTimeout = time.Second
+
+// notice is what takes the place of the last part of a reply that is given up, or nil: without
+// it, the node that waits for the reply would never learn how its request ended. It has no body
+// and is tried without end. It takes the room that the reply had, so that it is never refused
+// for want of it. When it is given up itself, having been refused or removed, there is no other.
+func (s *Store) notice(to message.Node, method message.Method, q *Queued, e *Settled) *put {
+	reply, err := wire.DecodeMessage(q.Message)
+	if err != nil || !reply.IsReply() || reply.Result == nil || reply.Result.More {
+		return nil
+	}
+	if method == message.MethodNone && (q.Retries == 0 || e.Code != message.CodeUnreachable) {
+		return nil
+	}
+	res := *reply.Result
+	res.Text = strings.TrimPrefix(text(res.Text)+"; its reply was given up: "+string(e.Code)+": "+text(e.Text), "; ")
+	m := message.Message{To: to, Method: message.MethodNone, ReplyMethod: message.MethodNone,
+		ACKTimeout: max(q.ACKTimeout, minNoticeTimeout), RetryWait: q.RetryWait, Headers: reply.Headers,
+		InReplyTo: reply.InReplyTo, RequestMethod: reply.RequestMethod, Part: reply.Part, Result: &res}
+	puts, _, err := s.encode([]message.Message{m}, false)
+	if err != nil {
+		return nil // it is larger than a message may be, which the reply was not
+	}
+	return &puts[0]
 }
 
 // Sizes says what the ring buffer holds.

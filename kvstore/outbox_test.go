@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -173,7 +174,7 @@ func TestEveryEndIsInTheLife(t *testing.T) {
 		letters := len(deadLetters(t, s))
 		m := msg("ship1", "x")
 		if tt.reply {
-			m.ReplyMethod = "REQToFile"
+			m.ReplyMethod, m.ReplyACKTimeout = "REQToFile", time.Second
 		}
 		id := accept(t, s, m)[0]
 		q := read(t, s, stream("ship1"))
@@ -283,5 +284,52 @@ func TestRemoveSaysWhatWasStillThereAndKeepsItAsADeadLetter(t *testing.T) {
 	}
 	if n, _, err := s.Sizes(); n != 1 || err != nil {
 		t.Errorf("%d messages on the ring, %v", n, err)
+	}
+}
+
+func TestGivenUpReplyLeavesANotice(t *testing.T) {
+	result := message.Result{Code: message.CodeFailed, Text: "no such file", Exit: 2, Stderr: []byte("cat: x"), StderrSize: 6, Started: time.UnixMilli(7), Attempt: 1}
+	s := store(t, func(o *kvstore.Options) { o.MaxMessages = 1 })
+	reply := msg("ship1", "argument")
+	reply.Body, reply.Directory, reply.FileName, reply.ACKTimeout = []byte("output"), "dir", "file", 10*time.Millisecond
+	reply.InReplyTo, reply.RequestMethod, reply.Part, reply.Headers = message.ID{1}, "REQCliCommand", 3, map[string]string{"a": "b"}
+	part := reply
+	reply.Result = &result
+	var all []message.Message
+	for range 33 { // as many as the ring has room for, with that for the node's own
+		all = append(all, part, reply)
+	}
+	ids, err := s.AcceptOwn(all[:65])
+	if err != nil {
+		t.Fatal(err)
+	}
+	notices := kvstore.Stream{Peer: "ship1", Method: message.MethodNone}
+	give := func(id kvstore.Stream, seq uint64, of message.ID, code message.Code) {
+		t.Helper()
+		settle(t, s, id, kvstore.Settled{Seq: seq, ID: of, Code: code, Text: "no ACK", Attempts: 2, At: time.Now()})
+	}
+	for i, id := range ids {
+		give(stream("ship1"), uint64(i+1), id, message.CodeUnreachable)
+	}
+	q := read(t, s, notices)
+	if len(q) != 32 || len(deadLetters(t, s)) != 65 {
+		t.Fatalf("%d notices, %d dead letters", len(q), len(deadLetters(t, s)))
+	}
+	m, err := wire.DecodeMessage(q[0].Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := result
+	want.Text = "no such file; its reply was given up: unreachable: no ACK"
+	if m.InReplyTo != reply.InReplyTo || m.RequestMethod != "REQCliCommand" || m.Part != 3 || m.Headers["a"] != "b" || !reflect.DeepEqual(*m.Result, want) ||
+		len(m.Body)+len(m.Data)+len(m.FileName) > 0 || m.WantsReply() || q[0].ACKTimeout != time.Second || q[0].Retries != 0 || q[0].TTL != 0 {
+		t.Errorf("%+v\n%+v\n%+v", m, m.Result, q[0])
+	}
+	// A notice that is given up is the end.
+	for i, code := range []message.Code{message.CodeDenied, message.CodeRemoved, message.CodeInvalid, message.CodeDone} {
+		give(notices, q[i].Seq, q[i].ID, code)
+	}
+	if left := read(t, s, notices); len(left) != 28 {
+		t.Errorf("%d notices are left", len(left))
 	}
 }

@@ -81,6 +81,9 @@ type Options struct {
 	// LockTimeout is how long Open waits for another process to let go of the file
 	// (default 1 s).
 	LockTimeout time.Duration
+	// Now is the clock on the wall (default time.Now). It may jump: nothing but the times in
+	// ids and lives is taken from it.
+	Now func() time.Time
 }
 
 // Store is an open file.
@@ -134,6 +137,9 @@ func Open(opts Options) (*Store, error) {
 	setDefault(&opts.History, 200_000)
 	if opts.LockTimeout <= 0 {
 		opts.LockTimeout = time.Second
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
 	}
 
 	s := &Store{opts: opts, ops: make(chan *op, 1024), done: make(chan struct{}), trimmed: map[string][]byte{}, commitTx: (*bbolt.Tx).Commit}

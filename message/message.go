@@ -116,9 +116,11 @@ func (m *Message) Last() bool { return !m.IsReply() || m.Result != nil }
 // WantsReply reports whether running m makes a reply.
 func (m *Message) WantsReply() bool { return m.ReplyMethod != "" && m.ReplyMethod != MethodNone }
 
-// AwaitsReply reports whether a reply comes to the node that accepts m. That to a message
-// in the name of another node goes to that one.
-func (m *Message) AwaitsReply() bool { return m.WantsReply() && m.Headers[HeaderFrom] == "" }
+// AwaitsReply reports whether a reply comes to the node that accepts m, for sure. That to a
+// message in the name of another node goes to that one, and one without ACK may get lost.
+func (m *Message) AwaitsReply() bool {
+	return m.WantsReply() && m.ReplyACKTimeout > 0 && m.Headers[HeaderFrom] == ""
+}
 
 // ReplyWith returns a reply to m for a method of its sender, with what the author of m wanted for
 // replies and nothing in it yet.

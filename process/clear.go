@@ -43,7 +43,7 @@ func (r *Router) Clear(ctx context.Context, f QueueFilter, by string) ([]Cleared
 func (r *Router) clearQueued(ctx context.Context, f QueueFilter, by string) ([]Cleared, error) {
 	if !f.ID.IsZero() {
 		life, err := r.opts.Store.Sent(f.ID)
-		if errors.Is(err, kvstore.ErrNotFound) || err == nil && !f.fits(f.ID, life.Peer, life.Method, time.Now()) {
+		if errors.Is(err, kvstore.ErrNotFound) || err == nil && !f.fits(f.ID, life.Peer, life.Method, r.opts.Now()) {
 			return nil, nil
 		}
 		if err != nil {
@@ -79,7 +79,7 @@ func (f *QueueFilter) fits(id message.ID, to message.Node, m message.Method, now
 
 // clearStream looks at what is on a stream now, a part at a time: what comes meanwhile stays.
 func (r *Router) clearStream(ctx context.Context, info kvstore.StreamInfo, f QueueFilter, by string) (total int, err error) {
-	now := time.Now()
+	now := r.opts.Now()
 	for from := info.First; from < info.Next; {
 		if err := ctx.Err(); err != nil {
 			return total, fmt.Errorf("clear %s to %s: %w", info.Method, info.Peer, err)
@@ -124,6 +124,9 @@ func (r *Router) remove(id kvstore.Stream, ends []kvstore.Settled) (int, error) 
 		notify(rt.cleared)
 	}
 	r.mu.Unlock()
+	if len(removed) > 0 {
+		r.wakeNotices(id.Peer)
+	}
 	for _, m := range removed {
 		r.opts.Log.Info("message removed from the queue", logattr.ID(m), logattr.To(id.Peer), logattr.Method(id.Method), "why", ends[0].Text)
 		r.opts.Progress.step(Step{ID: m, What: StepRemoved, Peer: id.Peer, Method: id.Method, Text: ends[0].Text})

@@ -356,7 +356,7 @@ func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 	run := make([]kvstore.Waiting, 0, len(waiting))
 	started := time.Now()
 	for _, w := range waiting {
-		if w.Message.TTL > 0 && started.Sub(w.Accepted) > w.Message.TTL && w.Run == 0 {
+		if w.Message.TTL > 0 && l.s.opts.Now().Sub(w.Accepted) > w.Message.TTL && w.Run == 0 {
 			finished = append(finished, l.s.ended(w, 1, started, Outcome{Exit: -1}, 0, errExpired))
 			continue
 		}

@@ -27,8 +27,8 @@ func (s *Subscriber) outdated(m *message.Message) bool {
 	return start != "" && s.own(m) && start != s.opts.Start
 }
 
-// prepare ends what belongs to an earlier start of this node, without a reply or a word to
-// central: this start has its own. It returns the rest, with the senders that methods are to
+// prepare ends what belongs to an earlier start of this node, without a word to central and
+// with one to nobody but the life of the message: this start has its own. It returns the rest, with the senders that methods are to
 // see. An Exact method finishes what it has begun. The error is that of the node's stop.
 func (l *lane) prepare(ctx context.Context, waiting []kvstore.Waiting) ([]kvstore.Waiting, error) {
 	if l.id.Peer != l.s.opts.Env.Self {
@@ -46,7 +46,12 @@ func (l *lane) prepare(ctx context.Context, waiting []kvstore.Waiting) ([]kvstor
 			mark = w.Arrival
 		}
 		res := message.Result{Code: message.CodeExpired, Text: "it belonged to an earlier start of the node", Exit: -1, Started: time.Now()}
-		if err := l.finish(ctx, mark, []kvstore.Finished{{Arrival: w.Arrival, Message: w.Message, Result: res}}); err != nil {
+		f := kvstore.Finished{Arrival: w.Arrival, Message: w.Message, Result: res}
+		if w.Message.AwaitsReply() {
+			f.Reply = l.s.replyTo(w.Message, nil, &res, 0)
+			f.Reply.Method = message.MethodNone
+		}
+		if err := l.finish(ctx, mark, []kvstore.Finished{f}); err != nil {
 			return nil, err
 		}
 	}

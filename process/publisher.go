@@ -179,7 +179,11 @@ func (p *Publisher) stop() error {
 func (p *Publisher) next() time.Time {
 	now := time.Now()
 	next := now.Add(p.r.opts.Idle)
-	for _, t := range []time.Time{p.deadline, p.firstExpiry()} {
+	var expiry time.Time
+	if first := p.firstExpiry(); !first.IsZero() {
+		expiry = now.Add(first.Sub(p.r.opts.Now()))
+	}
+	for _, t := range []time.Time{p.deadline, expiry} {
 		if !t.IsZero() && t.Before(next) {
 			next = t
 		}
@@ -281,7 +285,7 @@ func (p *Publisher) send(queue []kvstore.Queued) error {
 	for len(queue) > 0 {
 		// What has expired while it waited is not sent. Its end has to be on disk before a
 		// frame says that it is settled.
-		now := time.Now()
+		now := p.r.opts.Now()
 		if q := queue[0]; q.TTL > 0 && now.Sub(q.ID.Time()) > q.TTL && !p.known(q.Seq) {
 			p.track(queue[:1], 0)
 			if err := p.expire(); err != nil {
@@ -320,7 +324,7 @@ func (p *Publisher) send(queue []kvstore.Queued) error {
 func (p *Publisher) sendFrame(queue []kvstore.Queued) error {
 	last := queue[len(queue)-1].Seq
 	f := wire.Frame{From: p.r.opts.Self, To: p.rt.stream.Peer, Method: p.rt.stream.Method, Epoch: p.epoch,
-		Base: p.base(), First: max(p.base(), p.cursor), End: last + 1, Sent: time.Now().UnixMilli(), Entries: make([]wire.Entry, len(queue))}
+		Base: p.base(), First: max(p.base(), p.cursor), End: last + 1, Sent: p.r.opts.Now().UnixMilli(), Entries: make([]wire.Entry, len(queue))}
 	if len(p.inflight) == 0 {
 		// Nothing below the first message waits any more.
 		f.Base, f.First = queue[0].Seq, queue[0].Seq
@@ -443,7 +447,7 @@ func (p *Publisher) timeout() error {
 
 // expire gives up what is past its time to live.
 func (p *Publisher) expire() error {
-	now := time.Now()
+	now := p.r.opts.Now()
 	if first := p.firstExpiry(); first.IsZero() || now.Before(first) {
 		return nil
 	}
@@ -480,6 +484,7 @@ func (p *Publisher) giveUp(end func(*flight) (code message.Code, why string)) er
 		return fmt.Errorf("give up %d messages: %w", len(ends), err)
 	}
 	p.retain(keep, ends[len(ends)-1].Seq+1)
+	p.r.wakeNotices(p.rt.stream.Peer)
 	for i := range ends {
 		p.reportEnd(&ends[i])
 	}

@@ -65,6 +65,9 @@ type RouterOptions struct {
 	WindowMessages, WindowBytes, FrameBytes int
 	// Idle is how long a publisher without work stays (default 1 minute).
 	Idle time.Duration
+	// Now is the clock on the wall, by which messages expire (default time.Now). It may jump:
+	// all waiting goes by another one.
+	Now func() time.Time
 }
 
 // Router takes accepted messages and keeps one publisher for each stream in which
@@ -122,6 +125,9 @@ func NewRouter(opts RouterOptions) (*Router, error) {
 	orDefault(&opts.WindowBytes, 4<<20)
 	orDefault(&opts.FrameBytes, 256<<10)
 	orDefault(&opts.Idle, time.Minute)
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	return &Router{
 		opts:    opts,
 		token:   strings.ToLower(rand.Text()[:12]),
@@ -298,7 +304,7 @@ func (r *Router) SendUnacked(m *message.Message) error {
 		return err
 	}
 	data, err := r.opts.Codec.EncodeFrame(&wire.Frame{From: r.opts.Self, To: m.To, Method: m.Method,
-		Sent: time.Now().UnixMilli(), Entries: []wire.Entry{{Message: raw}}})
+		Sent: r.opts.Now().UnixMilli(), Entries: []wire.Entry{{Message: raw}}})
 	if err != nil {
 		return err
 	}
@@ -346,6 +352,15 @@ func (r *Router) Wake(id kvstore.Stream) {
 	notify(rt.wake)
 	if r.serving && r.byToken[rt.token] == nil {
 		r.start(rt)
+	}
+}
+
+// wakeNotices starts the publisher of what the store has put in the place of replies that were
+// given up, if there is any.
+func (r *Router) wakeNotices(peer message.Node) {
+	id := kvstore.Stream{Peer: peer, Method: message.MethodNone}
+	if info, _, err := r.opts.Store.Read(id, 0, 0, 0); err != nil || info.Count > 0 {
+		r.Wake(id)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
 	m := w.Message
 	resumed := s.opts.Spec.Crash == Resume && w.Mark != nil && w.Mark.Undo != nil
-	if m.TTL > 0 && time.Since(w.Accepted) > m.TTL && !resumed && w.Run == 0 {
+	if m.TTL > 0 && s.opts.Now().Sub(w.Accepted) > m.TTL && !resumed && w.Run == 0 {
 		return s.ended(w, attempt, time.Now(), Outcome{Exit: -1}, 0, errExpired), nil
 	}
 	c := s.call(m, attempt)

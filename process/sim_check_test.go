@@ -1,6 +1,11 @@
 package process_test
 
 import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
 	"steward/kvstore"
 	"steward/message"
 )
@@ -24,6 +29,37 @@ func (w *world) check() {
 	}
 }
 
+// wasLost reports whether the node has lost its store, or a part of it, after the message was
+// handed in.
+func (w *world) wasLost(n message.Node, a *asked) bool {
+	return slices.ContainsFunc(w.lost, func(l loss) bool { return l.node == n && a.at < l.before })
+}
+
+// floor is the highest number of a stream that was handed in before one of its ends has lost its
+// store. What is not above it may have come back later than it should, or a second time.
+func (w *world) floor(from, to message.Node, method message.Method) int {
+	highest := 0
+	for i := range w.asked {
+		a := &w.asked[i]
+		if a.by == from && a.To == to && a.Method == method && (w.wasLost(from, a) || w.wasLost(to, a)) {
+			highest = max(highest, a.n)
+		}
+	}
+	return highest
+}
+
+// known returns the ends that are known to the senders.
+func (w *world) known() map[message.ID]message.State {
+	ends := map[message.ID]message.State{}
+	for i := range w.asked {
+		a := &w.asked[i]
+		if l, err := w.named(a.by).up.kv.Sent(a.ID); err == nil && l.State.Final() {
+			ends[a.ID] = l.State
+		}
+	}
+	return ends
+}
+
 // checkOrder: for one sender, receiver and method, messages begin in the order in which they
 // were accepted. What may be run again after a crash begins where it was cut off.
 func (w *world) checkOrder() {
@@ -34,11 +70,20 @@ func (w *world) checkOrder() {
 	}
 	newest := map[stream]run{} // by its number
 	latest := map[stream]run{}
+	floors := map[stream]int{}
 	for _, r := range w.runs {
 		if r.method != repeat && r.method != once {
 			continue
 		}
 		s := stream{r.from, r.node, r.method}
+		floor, ok := floors[s]
+		if !ok {
+			floor = w.floor(s.from, s.to, s.method)
+			floors[s] = floor
+		}
+		if r.n <= floor {
+			continue
+		}
 		last, top := latest[s], newest[s]
 		again := r.n == last.n && (r.attempt > last.attempt || r.attempt == last.attempt && w.tries[r.id] > 0)
 		switch {
@@ -57,6 +102,11 @@ func (w *world) checkOrder() {
 			seen := map[message.ID]bool{}
 			last := 0
 			for _, e := range entries {
+				if e.unacked || // and so not kept from coming twice
+					file == string(answer)+" from "+string(e.from) && slices.ContainsFunc(w.lost, func(l loss) bool { return l.node == n.name }) ||
+					file == string(exact)+" from "+string(e.from) && e.n <= w.floor(e.from, n.name, exact) {
+					continue
+				}
 				if seen[e.id] {
 					w.fault("P2: %s on %s: number %d (%s) was appended twice", file, n.name, e.n, e.id)
 				}
@@ -87,7 +137,7 @@ func (w *world) begun(a *asked) []run {
 // only as often as the message says.
 func (w *world) checkOnce(a *asked) {
 	w.t.Helper()
-	if a.Method != once && a.Method != manyOnce {
+	if a.Method != once && a.Method != manyOnce || w.wasLost(a.To, a) {
 		return
 	}
 	last := 0
@@ -121,7 +171,12 @@ func (w *world) checkEnd(a *asked) {
 		return // the node died before it said yes: both are right
 	}
 	sender, receiver := w.named(a.by), w.named(a.To)
-	life := sender.sent(a.ID)
+	life, err := sender.up.kv.Sent(a.ID)
+	senderLost, receiverLost := w.wasLost(a.by, a), w.wasLost(a.To, a)
+	if senderLost && errors.Is(err, kvstore.ErrNotFound) {
+		return
+	}
+	sender.must(err)
 	fail := func(what string) {
 		w.fault("P4: %s %d (%s) from %s to %s ended as %s, %s %q: %s", a.Method, a.n, a.ID, a.by, a.To, life.State, life.Code, life.Text, what)
 	}
@@ -131,16 +186,27 @@ func (w *world) checkEnd(a *asked) {
 		runs = receiver.appended(a)
 	}
 	switch {
+	case life.State == message.StateDelivered && (senderLost || receiverLost):
+		return // the reply to it, or that there should be one, is lost
 	case !life.State.Final():
-		fail("this is no end")
+		l, err := receiver.up.kv.Received(a.ID)
+		fail(fmt.Sprintf("this is no end; its receiver knows %s, %s %q, %v", l.State, l.Code, l.Text, err))
+	case w.ends[a.ID] != "" && w.ends[a.ID] != life.State:
+		fail("before that it ended as " + string(w.ends[a.ID]))
+	case a.AwaitsReply() && a.ACKTimeout > 0 && a.Schedule == nil && !senderLost && !receiverLost && !sender.hasReply(&life):
+		fail("the reply is not there, or more than one")
+	case a.Schedule != nil && life.Code == message.CodeRemoved && !life.Delivered.IsZero(): // its further runs were
 	case dead != givenUp(&life) && a.ACKTimeout > 0:
 		fail("whether there is a dead letter does not agree with that")
+	case receiverLost:
+		return
 	case life.State == message.StateDone && runs == 0 && a.ACKTimeout > 0:
 		// Without a reply, the end of the run is not known here.
-		if l, err := receiver.up.kv.Received(a.ID); a.WantsReply() || err != nil || l.State == message.StateDone {
+		if l, err := receiver.up.kv.Received(a.ID); a.AwaitsReply() || err != nil || l.State == message.StateDone {
 			fail("it never ran")
 		}
-	case life.Code == message.CodeExpired && a.TTL == 0, life.Code == message.CodeInvalid && len(a.Data) > 0, life.Code == message.CodeDenied:
+	case life.Code == message.CodeExpired && a.TTL == 0, life.Code == message.CodeInvalid && len(a.Data) > 0,
+		life.Code == message.CodeDenied && !slices.Contains(receiver.denied, a.Method), life.Code == message.CodeRemoved && !sender.cleared && (a.Schedule == nil || !receiver.cleared):
 		fail("there is no reason for that")
 	case (life.Code == message.CodeInvalid || life.Code == message.CodeDenied) && runs > 0:
 		fail("it was run")
@@ -156,10 +222,22 @@ func (w *world) checkEnd(a *asked) {
 	}
 }
 
+// hasReply reports whether as many replies have come as the life of a message says: one, or
+// none when that was given up, or the message itself.
+func (n *simNode) hasReply(l *kvstore.Life) bool {
+	count := 0
+	for _, e := range n.disk.files[string(answer)+" from "+string(l.Peer)] {
+		if e.inReplyTo == l.ID && e.last {
+			count++
+		}
+	}
+	return count == 1 || count == 0 && (givenUp(l) || strings.Contains(l.Text, "its reply was given up"))
+}
+
 // givenUp: what became a dead letter, and was not corrected by a result.
 func givenUp(l *kvstore.Life) bool {
 	switch l.Code {
-	case message.CodeUnreachable, message.CodeDenied, message.CodeInvalid:
+	case message.CodeUnreachable, message.CodeDenied, message.CodeInvalid, message.CodeRemoved:
 		return true
 	case message.CodeExpired:
 		return l.Delivered.IsZero() && l.Started.IsZero()

@@ -55,6 +55,10 @@ type entry struct {
 	id   message.ID
 	n    int
 	part uint32
+	// unacked: it was sent without ACK.
+	unacked   bool
+	inReplyTo message.ID
+	last      bool // part of a reply
 }
 
 // do makes a message with a number. what is "sleep=1s", "fail", "failures=2" (so many runs fail),
@@ -227,7 +231,7 @@ func (l *life) append(c *process.Call) error {
 		return errDown
 	}
 	file := fileOf(m)
-	d.files[file] = append(d.files[file], entry{m.From, m.ID, number(m), m.Part})
+	d.files[file] = append(d.files[file], entry{m.From, m.ID, number(m), m.Part, m.ACKTimeout <= 0, m.InReplyTo, m.Result != nil})
 	d.mu.Unlock()
 	if onWrite != nil {
 		onWrite()

@@ -34,6 +34,7 @@ func TestMessagesOfAnEarlierStartAreNotRun(t *testing.T) {
 						t.Errorf("%+v, %v", l, err)
 					}
 				}
+				want(t, "state of the one that awaits a reply", a.sent(old[0]).State, message.StateExpired)
 				if events := a.events.reported(); len(events) != 0 {
 					t.Errorf("reported: %+v", events)
 				}

@@ -2,12 +2,14 @@ package process_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"steward/kvstore"
+	"steward/message"
 )
 
 // early acknowledges frames before they are on disk: now and then the node dies in between.
@@ -65,17 +67,127 @@ func (f *forgetful) Finish(id kvstore.Stream, mark uint64, finished []kvstore.Fi
 	return f.store.Finish(id, mark, finished)
 }
 
+// stranger does not know messages again by their ids.
+type stranger struct {
+	store
+	l *life
+}
+
+func (s *stranger) Take(arrivals []kvstore.Arrival) ([]kvstore.Taken, error) {
+	arrivals = slices.Clone(arrivals)
+	for i := range arrivals {
+		items := slices.Clone(arrivals[i].Items)
+		for j := range items {
+			if _, err := s.l.kv.Received(items[j].ID); err == nil {
+				items[j].ID = message.NewID(time.Now(), rand.Uint32(), rand.Uint64())
+			}
+		}
+		arrivals[i].Items = items
+	}
+	return s.store.Take(arrivals)
+}
+
+// hasty goes on before it is on disk that messages were given up: now and then that does not
+// come to its end.
+type hasty struct {
+	store
+	s     *storm
+	calls atomic.Int32
+}
+
+func (h *hasty) Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error {
+	gaveUp := func(e kvstore.Settled) bool { return e.Code != message.CodeDone }
+	if h.s.over.Load() || !slices.ContainsFunc(settled, gaveUp) || h.calls.Add(1)%2 != 0 {
+		return h.store.Settle(id, settled)
+	}
+	done := make(chan error, 1)
+	done <- nil
+	return done
+}
+
+// swapping runs the second of what waits before the first.
+type swapping struct{ store }
+
+func (s *swapping) ReadLane(id kvstore.Stream, after uint64, n, size int) ([]kvstore.Waiting, error) {
+	w, err := s.store.ReadLane(id, after, n, size)
+	if len(w) > 1 && w[0].Mark == nil && id.Method == repeat {
+		w[0], w[1] = w[1], w[0]
+	}
+	return w, err
+}
+
+// silent gives replies up without a word.
+type silent struct{ store }
+
+func (s *silent) Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error {
+	if id.Method == answer {
+		settled = slices.Clone(settled)
+		for i := range settled {
+			settled[i].Code = message.CodeDone
+		}
+	}
+	return s.store.Settle(id, settled)
+}
+
+// mute finishes runs without their replies, now and then.
+type mute struct {
+	store
+	calls atomic.Int32
+}
+
+func (m *mute) Finish(id kvstore.Stream, mark uint64, finished []kvstore.Finished) error {
+	if m.calls.Add(1)%5 == 0 {
+		finished = slices.Clone(finished)
+		for i := range finished {
+			finished[i].Reply = nil
+		}
+	}
+	return m.store.Finish(id, mark, finished)
+}
+
+// unmarked forgets that a run has begun.
+type unmarked struct{ store }
+
+func (u *unmarked) ReadLane(id kvstore.Stream, after uint64, n, size int) ([]kvstore.Waiting, error) {
+	w, err := u.store.ReadLane(id, after, n, size)
+	for i := range w {
+		w[i].Mark = nil
+	}
+	return w, err
+}
+
+// generous takes messages that it could not store for taken.
+type generous struct{ store }
+
+func (g *generous) Take(arrivals []kvstore.Arrival) ([]kvstore.Taken, error) {
+	taken, err := g.store.Take(arrivals)
+	for i := range taken {
+		if taken[i].Busy {
+			taken[i].Busy, taken[i].Next = false, arrivals[i].End
+		}
+	}
+	return taken, err
+}
+
 // TestRandomRunsFindPlantedFaults shows that the random runs would find the faults that
 // matter most.
 func TestRandomRunsFindPlantedFaults(t *testing.T) {
 	for name, plant := range map[string]func(*storm, *life, store) store{
-		"ack before commit":    func(s *storm, l *life, inner store) store { return &early{store: inner, l: l, s: s} },
-		"forgotten base":       func(_ *storm, _ *life, inner store) store { return &baseless{inner} },
-		"end not written down": func(_ *storm, _ *life, inner store) store { return &forgetful{store: inner} },
+		"ack before commit":         func(s *storm, l *life, inner store) store { return &early{store: inner, l: l, s: s} },
+		"forgotten base":            func(_ *storm, _ *life, inner store) store { return &baseless{inner} },
+		"end not written down":      func(_ *storm, _ *life, inner store) store { return &forgetful{store: inner} },
+		"position without epoch":    func(_ *storm, _ *life, inner store) store { return &timeless{inner} },
+		"ids forgotten":             func(_ *storm, l *life, inner store) store { return &stranger{inner, l} },
+		"give-up not written down":  func(s *storm, _ *life, inner store) store { return &hasty{store: inner, s: s} },
+		"lane out of order":         func(_ *storm, _ *life, inner store) store { return &swapping{inner} },
+		"reply given up in silence": func(_ *storm, _ *life, inner store) store { return &silent{inner} },
+		"end without its reply":     func(_ *storm, _ *life, inner store) store { return &mute{store: inner} },
+		"mark forgotten":            func(_ *storm, _ *life, inner store) store { return &unmarked{inner} },
+		"full lane acknowledged":    func(_ *storm, _ *life, inner store) store { return &generous{inner} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const most = 30
+			const most = 100
 			for seed := uint64(1); seed <= most; seed++ {
 				var found []string
 				t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {

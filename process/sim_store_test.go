@@ -176,6 +176,11 @@ func (g *gate) Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error
 	return done
 }
 
+func (g *gate) Remove(id kvstore.Stream, settled []kvstore.Settled) (ids []message.ID, err error) {
+	err = g.write("Remove", func() (err error) { ids, err = g.store.Remove(id, settled); return err })
+	return ids, err
+}
+
 func (g *gate) Take(a []kvstore.Arrival) (taken []kvstore.Taken, err error) {
 	err = g.write("Take", func() (err error) { taken, err = g.store.Take(a); return err })
 	return taken, err

@@ -7,6 +7,7 @@ import (
 
 	"steward/errorkernel"
 	"steward/message"
+	"steward/process"
 )
 
 func TestUnackedMessageIsSentOnceAndNotKept(t *testing.T) {
@@ -45,10 +46,14 @@ func TestUnackedReplyIsSentOnce(t *testing.T) {
 		ids := a.send(m)
 		w.settled(time.Second)
 		want(t, "answers", len(a.ran(answer)), 1)
-		// Nobody keeps the positions of what is not acknowledged, but the result counts.
-		if s := a.sent(ids[0]).State; s != message.StateDelivered && s != message.StateDone {
-			t.Errorf("state %v", s)
-		}
+		want(t, "state", a.sent(ids[0]).State, message.StateDone)
+
+		// One that may get lost is not waited for.
+		w.lose(1, func(_, to string, d process.Delivery) bool { return to == "a" && isFrame("", to, d) })
+		ids = a.send(m)
+		w.settled(time.Second)
+		want(t, "answers", len(a.ran(answer)), 1)
+		want(t, "state", a.sent(ids[0]).State, message.StateDone)
 	})
 }
 

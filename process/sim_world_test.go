@@ -9,8 +9,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,9 +44,12 @@ type world struct {
 	lives int
 
 	// Owned by the test's goroutine.
-	step  time.Duration // between two looks at the world
-	found *[]string     // where faults go instead of failing the test, when they are planted
-	asked []asked       // what was handed in, in order
+	step      time.Duration                // between two looks at the world
+	found     *[]string                    // where faults go instead of failing the test, when they are planted
+	schedules bool                         // there are messages that are run again
+	asked     []asked                      // what was handed in, in order
+	lost      []loss                       // of disks
+	ends      map[message.ID]message.State // seen when all was quiet for the first time
 }
 
 // sniffed is what went over the wire from one node to another.
@@ -224,12 +229,14 @@ func (w *world) state() string {
 
 // simNode is one node; it keeps its disk while it is down.
 type simNode struct {
-	w      *world
-	name   message.Node
-	path   string
-	disk   disk
-	events journal
-	up     *life // nil while it is down
+	w       *world
+	name    message.Node
+	path    string
+	disk    disk
+	events  journal
+	up      *life        // nil while it is down
+	skew    atomic.Int64 // what its clock on the wall is wrong by
+	cleared bool         // an operator has removed messages
 
 	// What the next start uses.
 	offline      bool // without a link
@@ -240,6 +247,7 @@ type simNode struct {
 	parallel     int
 	without      message.Method // has no subscriber
 	allowed      func(message.Node) bool
+	denied       []message.Method         // to all; may be changed while nothing happens
 	plant        func(*life, store) store // puts a fault between processes and store
 }
 
@@ -296,7 +304,7 @@ func (n *simNode) start() {
 		ring = 10_000
 	}
 	var err error
-	l.kv, err = kvstore.Open(kvstore.Options{Path: n.path, Self: n.name, MaxMessages: ring, MaxBytes: 64 << 20, LaneMessages: n.laneMessages})
+	l.kv, err = kvstore.Open(kvstore.Options{Path: n.path, Self: n.name, MaxMessages: ring, MaxBytes: 64 << 20, LaneMessages: n.laneMessages, Now: n.now})
 	n.must(err)
 	var inner store = l.kv
 	if n.plant != nil {
@@ -338,7 +346,7 @@ func (l *life) build() {
 		Self: n.name, Store: l.gate, Transport: l.loop, Codec: n.w.codec, Publishers: publishers,
 		Kind:   func(message.Method) message.Kind { return message.CommandACK },
 		Report: &n.events, Progress: &l.progress, Log: log,
-		WindowMessages: n.window, Idle: n.idle,
+		WindowMessages: n.window, Idle: n.idle, Now: n.now,
 	})
 	n.must(err)
 	env := &process.Env{Self: n.name, Central: "central", Stdout: io.Discard, Stderr: io.Discard}
@@ -347,9 +355,10 @@ func (l *life) build() {
 		if spec.Name == n.without {
 			continue
 		}
-		opts := process.SubscriberOptions{Spec: spec, Env: env, Allowed: n.allowed, Store: l.gate, Send: l.router,
+		allowed := func(from message.Node) bool { return !slices.Contains(n.denied, spec.Name) && n.allowed(from) }
+		opts := process.SubscriberOptions{Spec: spec, Env: env, Allowed: allowed, Store: l.gate, Send: l.router,
 			Transport: l.loop, Codec: n.w.codec, Lanes: lanes, Report: &n.events, Progress: &l.progress, Log: log,
-			MaxParallel: n.parallel, Idle: n.idle}
+			MaxParallel: n.parallel, Idle: n.idle, Now: n.now}
 		_, err := process.NewSubscriber(opts)
 		n.must(err)
 		subscribers = append(subscribers, l.child(string(spec.Name), func() process.Service {
@@ -388,6 +397,13 @@ func (l *life) waiting() string {
 	l.n.must(err)
 	for _, s := range lanes {
 		fmt.Fprintf(&b, "some of %s from %s in the inbox; ", s.Method, s.Peer)
+	}
+	if l.n.w.schedules {
+		_, err := l.kv.Unschedule(message.ID{}, func(s kvstore.Scheduled) bool {
+			fmt.Fprintf(&b, "%s of %s waits for its next run; ", s.ID, s.Method)
+			return false
+		}, "")
+		l.n.must(err)
 	}
 	return b.String()
 }
@@ -447,9 +463,20 @@ func (n *simNode) restart() {
 	n.start()
 }
 
+// now is the time by the node's clock on the wall.
+func (n *simNode) now() time.Time { return time.Now().Round(0).Add(time.Duration(n.skew.Load())) }
+
+// loss is that of a node's store, or of what it has written since a backup. What was handed in
+// before may be lost, or done again.
+type loss struct {
+	node   message.Node
+	before int // of world.asked
+}
+
 // wipe loses the store of a node that is down.
 func (n *simNode) wipe() {
 	n.w.t.Helper()
+	n.w.lost = append(n.w.lost, loss{n.name, len(n.w.asked)})
 	n.must(os.Remove(n.path))
 }
 
@@ -463,6 +490,7 @@ func (n *simNode) backup() []byte {
 
 func (n *simNode) restore(b []byte) {
 	n.w.t.Helper()
+	n.w.lost = append(n.w.lost, loss{n.name, len(n.w.asked)})
 	n.must(os.WriteFile(n.path, b, 0o600))
 }
 
@@ -470,7 +498,7 @@ func (n *simNode) restore(b []byte) {
 type asked struct {
 	message.Message // its id is zero when the node died before it answered
 	by              message.Node
-	n               int
+	n, at           int // its number, and its place in world.asked
 }
 
 // send accepts messages on the node.
@@ -485,7 +513,7 @@ func (n *simNode) send(msgs ...message.Message) []message.ID {
 func (n *simNode) try(msgs ...message.Message) ([]message.ID, error) {
 	ids, err := n.up.router.Accept(context.Background(), msgs)
 	for i := range msgs {
-		a := asked{Message: msgs[i], by: n.name, n: number(&msgs[i])}
+		a := asked{Message: msgs[i], by: n.name, n: number(&msgs[i]), at: len(n.w.asked)}
 		if a.ID = (message.ID{}); err == nil {
 			a.ID = ids[i]
 		}

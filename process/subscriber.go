@@ -55,6 +55,8 @@ type SubscriberOptions struct {
 	MaxParallel int
 	// Idle is how long a lane without work stays (default 1 minute).
 	Idle time.Duration
+	// Now is the clock on the wall, by which messages expire (default time.Now). It may jump.
+	Now func() time.Time
 }
 
 // Subscriber receives the messages for one method. It checks each frame, puts it into the
@@ -98,6 +100,9 @@ func NewSubscriber(opts SubscriberOptions) (*Subscriber, error) {
 	}
 	orDefault(&opts.MaxParallel, 64)
 	orDefault(&opts.Idle, time.Minute)
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
 	name := "subscriber " + string(opts.Spec.Name)
 	return &Subscriber{
 		opts:    opts,
@@ -264,7 +269,7 @@ func (s *Subscriber) check(d Delivery) (received, bool) {
 	r := received{reply: d.Reply, Arrival: kvstore.Arrival{Stream: kvstore.Stream{Peer: f.From, Method: f.Method},
 		Epoch: f.Epoch, Base: f.Base, First: f.First, End: f.End, Items: make([]kvstore.Item, 0, len(f.Entries))}}
 	var sound []*message.Message
-	now := time.Now()
+	now := s.opts.Now()
 	for _, e := range f.Entries {
 		it := kvstore.Item{Seq: e.Seq, Message: e.Message}
 		m, err := wire.DecodeMessage(e.Message)
