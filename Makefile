@@ -1,4 +1,4 @@
-.PHONY: build demo test script lint check fuzz
+.PHONY: build demo test script lint check fuzz torture soak
 
 # The binary, in bin/.
 build:
@@ -31,3 +31,8 @@ fuzz:
 			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FOR),30s) $$p || exit 1; \
 		done; \
 	done
+
+# Kill nodes and broker and break their links, ROUNDS times (default 100), in streams of messages
+# that must arrive once and in order. SEED repeats a run's choice of victims and points.
+torture:
+	STEWARD_TORTURE_ROUNDS=$(or $(ROUNDS),100) STEWARD_TORTURE_SEED=$(SEED) go test ./cmd/steward -run '^TestTorture$$' -count=1 -timeout=0 -v
