@@ -36,3 +36,7 @@ fuzz:
 # that must arrive once and in order. SEED repeats a run's choice of victims and points.
 torture:
 	STEWARD_TORTURE_ROUNDS=$(or $(ROUNDS),100) STEWARD_TORTURE_SEED=$(SEED) go test ./cmd/steward -run '^TestTorture$$' -count=1 -timeout=0 -v
+
+# Fifty nodes under load and faults, FOR a time (default 10m); fails if a promise breaks or anything grows.
+soak:
+	STEWARD_SOAK=$(or $(FOR),10m) go test ./cmd/steward -run '^TestSoak$$' -count=1 -timeout=0 -v
