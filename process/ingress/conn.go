@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"steward/message"
@@ -30,6 +31,8 @@ const (
 
 var errStopping = errors.New("the node is stopping")
 
+func errCrowded(most int) error { return fmt.Errorf("too many connections: %d are open", most) }
+
 // conn is one client: arrays come in, and for each one line goes out.
 //
 // It belongs to the goroutine that runs serve, except for stop and net.Close.
@@ -44,10 +47,16 @@ type conn struct {
 
 	mu       sync.Mutex // between stop and the setting of a read deadline
 	stopping bool
+	crowded  bool // it stops because others need its place
+
+	// since is when the node began to wait for the next array, in nanoseconds since 1970; 0
+	// while there is one to work on.
+	since atomic.Int64
 }
 
 func newConn(nc net.Conn, opt *Options) *conn {
 	c := &conn{net: nc, opt: opt}
+	c.since.Store(time.Now().UnixNano())
 	c.out = bufio.NewWriterSize(answerWriter{c}, answerBuffer)
 	c.dec = wire.NewDecoder(patientReader{c}, opt.Limits)
 	return c
@@ -66,6 +75,7 @@ func (c *conn) serve(ctx context.Context) {
 	for !c.stopped() {
 		drafts, err := c.dec.Next()
 		if err == nil {
+			c.since.Store(0)
 			var ids []message.ID
 			if ids, err = c.accept(ctx, drafts); err == nil {
 				c.answer(accepted(ids))
@@ -76,6 +86,18 @@ func (c *conn) serve(ctx context.Context) {
 			return
 		}
 		c.answered = true
+		c.since.Store(time.Now().UnixNano())
+	}
+	c.farewell()
+}
+
+// farewell ends a connection without a fault of the client.
+func (c *conn) farewell() {
+	c.mu.Lock()
+	crowded := c.crowded
+	c.mu.Unlock()
+	if crowded {
+		c.answer(failed(errCrowded(c.opt.MaxConns)))
 	}
 	_ = c.out.Flush()
 }
@@ -117,8 +139,8 @@ func (c *conn) fault(err error) (last bool) {
 		c.refuse(err)
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.dec.Pending():
 		c.refuse(fmt.Errorf("nothing came for %v in the middle of an array (YAML ends with a line ---)", c.opt.StallTimeout))
-	default: // the client has gone, or is idle, or the node stops
-		_ = c.out.Flush()
+	default: // the client has gone, or is idle, or the node stops, or needs the place
+		c.farewell()
 	}
 	return true
 }
@@ -154,6 +176,14 @@ func (c *conn) stop() {
 	defer c.mu.Unlock()
 	c.stopping = true
 	_ = c.net.SetReadDeadline(time.Unix(1, 0))
+}
+
+// yield stops the connection for the sake of others.
+func (c *conn) yield() {
+	c.mu.Lock()
+	c.crowded = true
+	c.mu.Unlock()
+	c.stop()
 }
 
 func (c *conn) stopped() bool {
