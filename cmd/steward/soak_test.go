@@ -112,6 +112,7 @@ func newSoak(t *testing.T, nodes int, long time.Duration) *soak {
 	t.Logf("%d nodes for %v with seed %d", nodes, long, seed)
 	s := &soak{fleet: emptyFleet(t, long+5*time.Minute), rnd: rand.New(rand.NewPCG(seed, 0)), inside: map[string]*inside{}, streams: map[string]*soaked{},
 		metrics: metrics, faults: map[string]int{}, probed: map[string]time.Time{}}
+	s.apart = true
 	s.link = newLink(t, s.broker)
 	s.args = []string{"-startPubREQHello=5", "-logLevel=warn"}
 	s.start("broker")
@@ -464,12 +465,16 @@ func (s *soak) judge() {
 		s.t.Errorf("%d pings have not been answered", len(s.probed))
 	}
 	s.kill("central")
-	life, interrupted := s.lives(), 0
+	life, interrupted, forgotten := s.lives(), 0, 0
 	for _, name := range s.names[1:] {
 		err := s.complete(name, func(_ int, id string) error {
 			l := life(id)
-			if l.State == message.StateFailed && l.Code == message.CodeInterrupted {
+			switch {
+			case l.State == message.StateFailed && l.Code == message.CodeInterrupted:
 				interrupted++
+				return nil
+			case l.State == "": // the history is bounded
+				forgotten++
 				return nil
 			}
 			return fmt.Errorf("%s, %s %s", l.State, l.Code, l.Text)
@@ -479,7 +484,11 @@ func (s *soak) judge() {
 		}
 	}
 	s.grown()
-	s.t.Logf("%d messages to %d nodes, %d commands interrupted, %v", s.count, len(s.names)-1, interrupted, s.faults)
+	// More cannot be missing than were running, one a stream, when their nodes ended.
+	if most := (s.faults["kill node"] + s.faults["restart node"]); interrupted+forgotten > most {
+		s.t.Errorf("%d commands interrupted and %d without a reply, with %d nodes that went down", interrupted, forgotten, most)
+	}
+	s.t.Logf("%d messages to %d nodes, %d commands interrupted, %d forgotten, %v", s.count, len(s.names)-1, interrupted, forgotten, s.faults)
 }
 
 // grown compares the first and the last third of the samples. What may differ by chance, or
