@@ -1,4 +1,4 @@
-.PHONY: build demo test script lint check fuzz simulate storm
+.PHONY: build demo test script lint check fuzz simulate storm torture soak
 
 # The binary, in bin/.
 build:
@@ -40,3 +40,12 @@ fuzz:
 			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FOR),30s) $$p || exit 1; \
 		done; \
 	done
+
+# Kill nodes and broker and break their links, ROUNDS times (default 100), in streams of messages
+# that must arrive once and in order. SEED repeats a run's choice of victims and points.
+torture:
+	STEWARD_TORTURE_ROUNDS=$(or $(ROUNDS),100) STEWARD_TORTURE_SEED=$(SEED) go test ./cmd/steward -run '^TestTorture$$' -count=1 -timeout=0 -v
+
+# Fifty nodes under load and faults, FOR a time (default 10m); fails if a promise breaks or anything grows.
+soak:
+	STEWARD_SOAK=$(or $(FOR),10m) go test ./cmd/steward -run '^TestSoak$$' -count=1 -timeout=0 -v

@@ -104,9 +104,10 @@ func (r command) exec(parent context.Context, c *process.Call, args []string, in
 		return nil
 	}
 
-	if err := cmd.Start(); err != nil {
+	if err := running.start(cmd); err != nil {
 		return process.Outcome{Exit: -1}, startError(parent, args, in, err)
 	}
+	defer running.ended(cmd)
 	// The command is not waited for before its output has ended. Until then it stays in
 	// the system's table, even if it has ended, and its group cannot be mistaken for
 	// another one that got the same number.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,37 +21,46 @@ import (
 	"steward/message"
 )
 
-// fleet is a broker, central and ship1, each a process of its own that can be killed.
+// fleet is a broker and nodes, each a process of its own that can be killed.
 type fleet struct {
 	t      *testing.T
 	ctx    context.Context
 	dir    string
-	broker string // host:port
+	broker string           // host:port
+	links  map[string]*link // of the nodes that have one to the broker; the others reach it straight
+	args   []string         // further flags of all nodes
+	apart  bool             // a Ctrl-C at the terminal is not for the processes
 	procs  map[string]*exec.Cmd
 }
 
+// newFleet is a broker, central and ship1, and they run.
 func newFleet(t *testing.T) *fleet {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(cancel)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fleet{t: t, ctx: ctx, dir: shortDir(t), broker: l.Addr().String(), procs: map[string]*exec.Cmd{}}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			for _, name := range []string{"central", "ship1"} {
-				log, _ := os.ReadFile(filepath.Join(f.dir, name, "log"))
-				t.Logf("log of %s:\n%s", name, log)
-			}
-		}
-	})
+	f := emptyFleet(t, 2*time.Minute)
 	for _, name := range []string{"broker", "central", "ship1"} {
 		f.start(name)
 	}
+	return f
+}
+
+// emptyFleet has nothing running yet. Nothing is waited for beyond limit.
+func emptyFleet(t *testing.T, limit time.Duration) *fleet {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	broker, err := new(ports).free()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fleet{t: t, ctx: ctx, dir: shortDir(t), broker: broker, links: map[string]*link{}, procs: map[string]*exec.Cmd{}}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		for name := range f.procs {
+			const most = 50_000
+			log, _ := os.ReadFile(filepath.Join(f.dir, name, "log"))
+			t.Logf("log of %s:\n%s", name, log[max(0, len(log)-most):])
+		}
+	})
 	return f
 }
 
@@ -60,7 +71,11 @@ func (f *fleet) start(name string) {
 	if name == "broker" {
 		cmd = command(f.t, "broker", f.broker)
 	} else {
-		cmd = command(f.t, "steward", "-nodeName="+name, "-brokerAddress="+f.broker)
+		broker := f.broker
+		if l := f.links[name]; l != nil {
+			broker = l.addr()
+		}
+		cmd = command(f.t, "steward", append([]string{"-nodeName=" + name, "-brokerAddress=" + broker}, f.args...)...)
 		cmd.Dir = filepath.Join(f.dir, name)
 		if err := os.MkdirAll(cmd.Dir, 0o700); err != nil {
 			f.t.Fatal(err)
@@ -72,18 +87,15 @@ func (f *fleet) start(name string) {
 		defer log.Close()
 		cmd.Stdout, cmd.Stderr = log, log
 	}
+	if f.apart {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	}
 	if err := cmd.Start(); err != nil {
 		f.t.Fatal(err)
 	}
 	f.procs[name] = cmd
 	if name != "broker" {
-		f.until(name+" takes connections", func() bool {
-			conn, err := net.Dial("unix", f.socket(name))
-			if err == nil {
-				err = conn.Close()
-			}
-			return err == nil
-		})
+		f.until(name+" takes connections", func() bool { return answers(f.socket(name)) })
 	}
 }
 
@@ -115,27 +127,37 @@ func (f *fleet) socket(name string) string { return filepath.Join(f.dir, name, "
 // send hands messages to central and returns their ids once they are accepted.
 func (f *fleet) send(messages []map[string]any) []string {
 	f.t.Helper()
-	text, err := json.Marshal(messages)
+	ids, err := f.offer(messages)
 	if err != nil {
 		f.t.Fatal(err)
+	}
+	return ids
+}
+
+// offer is send while central may be killed: after an error the messages, all or none of them,
+// may have been accepted all the same.
+func (f *fleet) offer(messages []map[string]any) ([]string, error) {
+	text, err := json.Marshal(messages)
+	if err != nil {
+		return nil, err
 	}
 	conn, err := net.Dial("unix", f.socket("central"))
 	if err != nil {
-		f.t.Fatal(err)
+		return nil, err
 	}
 	defer conn.Close()
 	if _, err := conn.Write(text); err != nil {
-		f.t.Fatal(err)
+		return nil, err
 	}
 	line, err := bufio.NewReader(conn).ReadBytes('\n')
 	if err != nil {
-		f.t.Fatal(err)
+		return nil, err
 	}
 	var answer struct{ Accepted []string }
 	if err := json.Unmarshal(line, &answer); err != nil || len(answer.Accepted) != len(messages) {
-		f.t.Fatalf("%d messages, and the answer is %s", len(messages), line)
+		return nil, fmt.Errorf("%d messages, and the answer is %s", len(messages), line)
 	}
-	return answer.Accepted
+	return answer.Accepted, nil
 }
 
 // lines returns the lines of a file below the home of a node, none when there is no file.
@@ -211,25 +233,37 @@ func TestKilledReceiverRunsNoCommandTwice(t *testing.T) {
 	if !slices.IsSorted(ran) || len(slices.Compact(slices.Clone(ran))) != len(ran) {
 		t.Fatalf("out of order or run twice: %v", ran)
 	}
-	store, err := kvstore.Open(kvstore.Options{Path: filepath.Join(f.dir, "central", "lib", "central.db"), Self: "central",
-		MaxMessages: 1000, MaxBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	for i, text := range ids {
-		id, err := message.ParseID(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		life, err := store.Sent(id)
-		if err != nil {
-			t.Fatal(err)
-		}
+	life := f.lives()
+	for i, id := range ids {
+		life := life(id)
 		// A command can be through when its node is killed, with its end not on disk yet.
 		if interrupted := life.Code == message.CodeInterrupted; !interrupted && (life.State != message.StateDone || !slices.Contains(ran, i)) {
 			t.Errorf("command %d: %s, %s %s", i, life.State, life.Code, life.Text)
 		}
+	}
+}
+
+// lives opens the store of central, which must not run, and returns what tells the life of a
+// message that was accepted there. A message that is no longer in the history has no state.
+func (f *fleet) lives() func(id string) kvstore.Life {
+	f.t.Helper()
+	store, err := kvstore.Open(kvstore.Options{Path: filepath.Join(f.dir, "central", "lib", "central.db"), Self: "central",
+		MaxMessages: 1000, MaxBytes: 1 << 20})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = store.Close() })
+	return func(text string) kvstore.Life {
+		f.t.Helper()
+		id, err := message.ParseID(text)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		life, err := store.Sent(id)
+		if err != nil && !errors.Is(err, kvstore.ErrNotFound) {
+			f.t.Fatal(err)
+		}
+		return life
 	}
 }
 

@@ -30,6 +30,8 @@ const (
 
 var errStopping = errors.New("the node is stopping")
 
+func errCrowded(most int) error { return fmt.Errorf("too many connections: %d are open", most) }
+
 // conn is one client: arrays come in, and for each one line goes out, in the same order.
 //
 // One goroutine reads and accepts (serve), the other one answers (answerAll): so the next array is read
@@ -50,8 +52,10 @@ type conn struct {
 	mu       sync.Mutex // guards what follows, and setting a read deadline
 	changed  *sync.Cond // an answer has gone out
 	stopping bool
-	waiting  int // answers that have not gone out
-	messages int // messages in the arrays that they are about
+	crowded  bool      // it stops because others need its place
+	since    time.Time // when the node began to wait for the next array
+	waiting  int       // answers that have not gone out
+	messages int       // messages in the arrays that they are about
 }
 
 // answer is what a client is told about an array: a line, or what says whether it was accepted.
@@ -69,7 +73,7 @@ const (
 )
 
 func newConn(nc net.Conn, opt *Options) *conn {
-	c := &conn{net: nc, opt: opt, queue: make(chan answer, mostWaiting)}
+	c := &conn{net: nc, opt: opt, queue: make(chan answer, mostWaiting), since: time.Now()}
 	c.changed = sync.NewCond(&c.mu)
 	c.out = bufio.NewWriterSize(answerWriter{c}, answerBuffer)
 	c.dec = wire.NewDecoder(patientReader{c}, opt.Limits)
@@ -84,8 +88,11 @@ func (c *conn) serve(ctx context.Context) {
 		if p := recover(); p != nil {
 			last = c.panicked(p)
 		}
-		if last != nil {
+		switch {
+		case last != nil:
 			c.answer(answer{line: failed(last)})
+		case c.gaveWay():
+			c.answer(answer{line: failed(errCrowded(c.opt.MaxConns))})
 		}
 		close(c.queue)
 		c.drain()
@@ -172,6 +179,7 @@ func (c *conn) answerAll() {
 		c.mu.Lock()
 		c.waiting--
 		c.messages -= a.messages
+		c.since = time.Now()
 		c.mu.Unlock()
 		c.changed.Broadcast()
 	}
@@ -255,6 +263,27 @@ func (c *conn) stop() {
 	defer c.mu.Unlock()
 	c.stopping = true
 	_ = c.net.SetReadDeadline(time.Unix(1, 0))
+}
+
+// yield stops the connection for the sake of others.
+func (c *conn) yield() {
+	c.mu.Lock()
+	c.crowded = true
+	c.mu.Unlock()
+	c.stop()
+}
+
+func (c *conn) gaveWay() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.crowded
+}
+
+// waitsSince says since when the node waits for the client's next array, and whether it does.
+func (c *conn) waitsSince() (since time.Time, waits bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.since, c.waiting == 0 && !c.stopping
 }
 
 func (c *conn) stopped() bool {

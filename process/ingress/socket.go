@@ -24,6 +24,9 @@ const (
 	// stopPatience is how long a stop waits for arrays that are being accepted and answers
 	// that are being written.
 	stopPatience = 5 * time.Second
+	// maxLeaving is how many connections beyond MaxConns may be there because those that gave
+	// their places to them have not ended yet.
+	maxLeaving = 16
 	// shortestPause and longestPause bound the wait after the system could not accept a connection.
 	shortestPause = 5 * time.Millisecond
 	longestPause  = time.Second
@@ -59,7 +62,8 @@ type Options struct {
 	// the client writes is read and thrown away, so that it gets to read the answer; 0 means
 	// 5 seconds.
 	LingerTimeout time.Duration
-	// MaxConns bounds the connections; 0 means 1,000.
+	// MaxConns bounds the connections; 0 means 1,000. One more takes the place of that whose
+	// next array has been waited for longest: who is slow keeps nobody out.
 	MaxConns int
 	Log      *slog.Logger
 }
@@ -211,20 +215,37 @@ func (s *Socket) acceptConns(ctx context.Context, ln net.Listener, start func(*c
 			start(c)
 		} else {
 			s.opt.Log.Debug("connection refused", "addr", s.name(), "connections", s.opt.MaxConns)
-			c.turnAway(fmt.Errorf("too many connections: %d are open", s.opt.MaxConns))
+			c.turnAway(errCrowded(s.opt.MaxConns))
 			_ = nc.Close()
 		}
 	}
 }
 
+// keep takes a connection in, for which another one may have to go.
 func (s *Socket) keep(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) >= s.opt.MaxConns {
-		return false
+	if n := len(s.conns); n >= s.opt.MaxConns {
+		slowest := s.slowest()
+		if slowest == nil || n >= s.opt.MaxConns+maxLeaving {
+			return false
+		}
+		slowest.yield()
 	}
 	s.conns[c] = struct{}{}
 	return true
+}
+
+// slowest returns the connection whose next array has been waited for longest, nil when all
+// have something to work on. s.mu is held.
+func (s *Socket) slowest() (slowest *conn) {
+	var since time.Time
+	for c := range s.conns {
+		if at, waits := c.waitsSince(); waits && (slowest == nil || at.Before(since)) {
+			slowest, since = c, at
+		}
+	}
+	return slowest
 }
 
 func (s *Socket) drop(c *conn) {

@@ -16,6 +16,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+
+	"steward/methods"
 )
 
 // The exit codes.
@@ -62,11 +64,11 @@ type hinted struct {
 func (h hinted) Unwrap() error { return h.error }
 
 // Run runs steward with args, which do not hold the program's name, and returns its exit
-// status. The first interrupt ends the command in order, the second one at once.
+// status. The first interrupt ends the command in order, the second one at once, with the
+// process groups of what it has running.
 func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
-	context.AfterFunc(ctx, stop)
 	s := streams{stdin, stdout, stderr, env}
 	err := dispatch(ctx, args, s)
 	var usage usageError
@@ -89,6 +91,43 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// untilSignal returns a context that ends with the first interrupt. The second one ends the
+// program. stop is called once.
+func untilSignal(parent context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	over := make(chan struct{})
+	go func() {
+		select {
+		case <-over:
+			return
+		case <-signals:
+			cancel()
+		}
+		select {
+		case <-over:
+		case sig := <-signals:
+			methods.KillCommands()
+			endBy(sig)
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(over)
+		cancel()
+	}
+}
+
+// endBy ends the program with a signal, as if nobody had waited for that.
+func endBy(sig os.Signal) {
+	signal.Reset(sig)
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil && self.Signal(sig) != nil { // not every system knows every signal
+		_ = self.Kill()
+	}
 }
 
 func dispatch(ctx context.Context, args []string, s streams) error {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // run serves a node in a folder of its own until the test ends.
 func run(t *testing.T, args ...string) *Node {
+	t.Helper()
+	n, _ := start(t, args...)
+	return n
+}
+
+// start is run with a stop before the end of the test, which may be called twice.
+func start(t testing.TB, args ...string) (_ *Node, stop func()) {
 	t.Helper()
 	registry, err := methods.Builtin()
 	if err != nil {
@@ -46,7 +54,7 @@ func run(t *testing.T, args ...string) *Node {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -55,8 +63,9 @@ func run(t *testing.T, args ...string) *Node {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(stop)
 	<-n.Ready()
-	return n
+	return n, stop
 }
 
 func (n *Node) scrape(t *testing.T) string {

@@ -28,7 +28,7 @@ var (
 // gets it back. All connect again, spread over the jitter, and what was queued on either side
 // arrives once. How long that takes is printed and decides nothing.
 func TestAllNodesComeBackAfterTheBroker(t *testing.T) {
-	f := newFleet(t, *stormNodes)
+	f := newStorm(t, *stormNodes)
 	f.awaitLinks(t, true)
 	start := time.Now()
 	f.broker.Stop()
@@ -87,8 +87,8 @@ func note(to, from message.Node) message.Message {
 		ACKTimeout: 5 * time.Second, MethodTimeout: time.Minute}
 }
 
-// fleet is a broker with a central node and many others, all in this process.
-type fleet struct {
+// storm is a broker with a central node and many others, all in this process.
+type storm struct {
 	t       *testing.T
 	dir     string
 	broker  *natstest.Broker
@@ -99,9 +99,9 @@ type fleet struct {
 // patience is how long anything may take on a machine that is busy with other things.
 const patience = 5 * time.Minute
 
-func newFleet(t *testing.T, ships int) *fleet {
+func newStorm(t *testing.T, ships int) *storm {
 	t.Helper()
-	f := &fleet{t: t, dir: t.TempDir(), broker: natstest.Start(t), ships: make([]*Node, ships)}
+	f := &storm{t: t, dir: t.TempDir(), broker: natstest.Start(t), ships: make([]*Node, ships)}
 	f.central = f.open("central")
 	f.serve(f.central)
 	f.each(func(i int, _ *Node) error {
@@ -115,7 +115,7 @@ func newFleet(t *testing.T, ships int) *fleet {
 }
 
 // each calls do for all ships, some at a time.
-func (f *fleet) each(do func(i int, n *Node) error) {
+func (f *storm) each(do func(i int, n *Node) error) {
 	f.t.Helper()
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 32)
@@ -135,7 +135,7 @@ func (f *fleet) each(do func(i int, n *Node) error) {
 	}
 }
 
-func (f *fleet) open(name string) *Node {
+func (f *storm) open(name string) *Node {
 	registry, err := methods.Builtin()
 	var known []config.Method
 	if err == nil {
@@ -160,10 +160,10 @@ func (f *fleet) open(name string) *Node {
 	return n
 }
 
-func (f *fleet) data(name string) string { return filepath.Join(f.dir, name, "var") }
+func (f *storm) data(name string) string { return filepath.Join(f.dir, name, "var") }
 
 // serve runs a node until the test ends.
-func (f *fleet) serve(n *Node) {
+func (f *storm) serve(n *Node) {
 	if n == nil {
 		f.t.FailNow()
 	}
@@ -183,7 +183,7 @@ func (f *fleet) serve(n *Node) {
 }
 
 // awaitLinks waits until all nodes have a link, or none has, and returns when each came to that.
-func (f *fleet) awaitLinks(t *testing.T, want bool) []time.Time {
+func (f *storm) awaitLinks(t *testing.T, want bool) []time.Time {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -215,7 +215,7 @@ func (f *fleet) awaitLinks(t *testing.T, want bool) []time.Time {
 }
 
 // awaitDone waits until a message has ended well.
-func (f *fleet) awaitDone(t *testing.T, n *Node, id message.ID) {
+func (f *storm) awaitDone(t *testing.T, n *Node, id message.ID) {
 	t.Helper()
 	steps, stop := n.Watch(id)
 	defer stop()
@@ -238,7 +238,7 @@ func (f *fleet) awaitDone(t *testing.T, n *Node, id message.ID) {
 }
 
 // wantFile waits until a note of another node is there, and looks whether it is there once.
-func (f *fleet) wantFile(t *testing.T, n *Node, from message.Node) {
+func (f *storm) wantFile(t *testing.T, n *Node, from message.Node) {
 	t.Helper()
 	name := filepath.Join(f.data(string(n.self)), string(from), "note")
 	want := "here is " + string(from) + "\n"
