@@ -398,7 +398,7 @@ func (l *life) waiting() string {
 	for _, s := range lanes {
 		fmt.Fprintf(&b, "some of %s from %s in the inbox; ", s.Method, s.Peer)
 	}
-	if l.n.w.schedules {
+	if l.n.w.schedules && b.Len() == 0 { // it is a commit
 		_, err := l.kv.Unschedule(message.ID{}, func(s kvstore.Scheduled) bool {
 			fmt.Fprintf(&b, "%s of %s waits for its next run; ", s.ID, s.Method)
 			return false
