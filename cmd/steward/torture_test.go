@@ -231,6 +231,11 @@ func (tt *torture) fault() {
 // settle waits until all that was accepted has ended, and looks whether it is right.
 func (tt *torture) settle() {
 	tt.t.Helper()
+	// What is lost never comes: a long run need not wait until its end to say so.
+	all := tt.ctx
+	limit, cancel := context.WithTimeout(all, 2*time.Minute)
+	tt.ctx = limit
+	defer func() { cancel(); tt.ctx = all }()
 	a := tt.array(1)
 	for i, id := range tt.send(a.messages) {
 		a.entries[i].id = id
