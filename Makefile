@@ -1,4 +1,4 @@
-.PHONY: build demo test script lint check fuzz
+.PHONY: build demo test script powercut lint check fuzz
 
 # The binary, in bin/.
 build:
@@ -14,6 +14,10 @@ test:
 # The end-to-end scripts alone; one of them: make script RUN=Script/main
 script:
 	go test ./cmd/steward -run '$(or $(RUN),Script)'
+
+# Cut the power at every write of RUNS (default 20) long random runs, not of one short one.
+powercut:
+	STEWARD_POWERCUT=$(or $(RUNS),20) go test ./kvstore -run 'PowerCut' -count=1 -timeout 30m -v
 
 lint:
 	gofmt -l .
