@@ -1,4 +1,4 @@
-.PHONY: build demo test script lint check fuzz simulate storm torture soak
+.PHONY: build demo test script lint check fuzz simulate storm torture soak powercut
 
 # The binary, in bin/.
 build:
@@ -23,6 +23,10 @@ simulate:
 # NODES real nodes (default 1000) that lose their broker and get it back.
 storm:
 	cd cmd/internal/node && go test -run '^TestAllNodesComeBackAfterTheBroker$$' -timeout 10m -storm.nodes=$(or $(NODES),1000) -storm.tally
+
+# Cut the power at every write of RUNS (default 20) long random runs, not of one short one.
+powercut:
+	STEWARD_POWERCUT=$(or $(RUNS),20) go test ./kvstore -run 'PowerCut' -count=1 -timeout 30m -v
 
 lint:
 	gofmt -l .

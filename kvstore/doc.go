@@ -12,6 +12,8 @@
 // wrong) is taken back before anything else is read or written; as long as that does not work
 // either, every operation fails and says why. Readers see only what is on disk.
 //
+// A file of which most is free again is made smaller, at Open or when nobody writes.
+//
 // The package knows messages and bytes; it delivers nothing, logs nothing and retries
 // nothing. All methods of a [Store] may be called by many goroutines at once. [Open]
 // acquires the file, [Store.Close] finishes the commits under way and gives it back.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"slices"
 
@@ -40,7 +41,6 @@ func (s *Store) open() (err error) {
 		}
 	}()
 	s.sizes = sizes{} // of a file that was set aside
-	_, statErr := os.Stat(s.opts.Path)
 	db, err := bbolt.Open(s.opts.Path, 0o600, &bbolt.Options{
 		Timeout:        s.opts.LockTimeout,
 		FreelistType:   bbolt.FreelistMapType,
@@ -56,10 +56,9 @@ func (s *Store) open() (err error) {
 		return err
 	}
 	s.db = db
-	if errors.Is(statErr, os.ErrNotExist) {
-		if err := syncDir(filepath.Dir(s.opts.Path)); err != nil {
-			return err
-		}
+	// The name may be new, also when a run that was killed before it came here gave it.
+	if err := syncDir(filepath.Dir(s.opts.Path)); err != nil {
+		return err
 	}
 	if err := s.prepare(); err != nil {
 		return err
@@ -75,6 +74,9 @@ func (s *Store) openFile(path string, flag int, mode os.FileMode) (*os.File, err
 		return nil, err
 	}
 	err = lock(f, s.opts.LockTimeout)
+	if err == nil && !hasName(f, path) {
+		err = ErrInUse // the one that had the lock put another file in its place
+	}
 	if err == nil && s.doubtful != 0 {
 		if err = takeBack(f, s.doubtful); err != nil {
 			err = fmt.Errorf("take back a commit that did not come to its end: %w", err)
@@ -87,6 +89,16 @@ func (s *Store) openFile(path string, flag int, mode os.FileMode) (*os.File, err
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// hasName reports whether the file is the one of that name.
+func hasName(f *os.File, path string) bool {
+	have, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(path)
+	return err == nil && os.SameFile(have, named)
 }
 
 // prepare makes the buckets of a new file and checks the header of an old one.
@@ -197,6 +209,9 @@ func (s *Store) load(tx *bbolt.Tx) error {
 }
 
 func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // it has no such thing
+	}
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -116,6 +116,10 @@ type Store struct {
 	doubtful uint64            // a commit that has to be taken back at the next open, 0 for none
 	commitTx func(*bbolt.Tx) error
 
+	compaction   compaction
+	compactAfter time.Time          // not before, since it has failed
+	beforeStep   func(string) error // nil except in tests: a step of the compaction fails
+
 	setAside string
 }
 
@@ -142,7 +146,7 @@ func Open(opts Options) (*Store, error) {
 		opts.Now = time.Now
 	}
 
-	s := &Store{opts: opts, ops: make(chan *op, 1024), done: make(chan struct{}), trimmed: map[string][]byte{}, commitTx: (*bbolt.Tx).Commit}
+	s := &Store{opts: opts, ops: make(chan *op, 1024), done: make(chan struct{}), trimmed: map[string][]byte{}, commitTx: (*bbolt.Tx).Commit, compaction: defaultCompaction}
 	s.landed = sync.NewCond(&s.flightMu)
 	var seed [8]byte
 	_, _ = rand.Read(seed[:]) // never fails
@@ -159,6 +163,13 @@ func Open(opts Options) (*Store, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", opts.Path, err)
+	}
+	// What a crash has left of a copy; it never had the name of the file.
+	_ = os.Remove(opts.Path + compactSuffix)
+	if left, worth := s.worthCompacting(); worth {
+		if s.tryCompact(left); s.db == nil {
+			return nil, fmt.Errorf("open store %s: %w", opts.Path, s.broken)
+		}
 	}
 	s.start()
 	if err := s.beginEpoch(); err != nil {

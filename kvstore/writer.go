@@ -52,7 +52,11 @@ func (s *Store) write() {
 	defer close(s.done)
 	debug.SetPanicOnFault(true) // a file that was cut off while it is open
 	batch := make([]*op, 0, maxBatch)
-	for o := range s.ops {
+	for {
+		o, ok := s.next()
+		if !ok {
+			return
+		}
 		batch = append(batch[:0], o)
 	gather:
 		for len(batch) < maxBatch {

@@ -279,6 +279,31 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		_, _ = rand.NewChaCha8([32]byte{}).Read(b) // never fails
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]), b, 0o600))
 	},
+	// tmpfs DIR SIZE: mounts a small disk on a new folder, until the script ends. It needs root.
+	"tmpfs": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 2, "tmpfs DIR SIZE")
+		dir := ts.MkAbs(args[0])
+		ts.Check(os.MkdirAll(dir, 0o700))
+		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "mode=700,size="+args[1], "tmpfs", dir).CombinedOutput(); err != nil {
+			ts.Fatalf("mount: %v: %s", err, out)
+		}
+		// The nodes that use it are ended after that.
+		ts.Defer(func() { _ = exec.Command("umount", "-l", dir).Run() })
+	},
+	// fill FILE: writes until the disk is full.
+	"fill": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 1, "fill FILE")
+		f, err := os.Create(ts.MkAbs(args[0]))
+		ts.Check(err)
+		page := make([]byte, 4096)
+		for err == nil {
+			_, err = f.Write(page)
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			ts.Fatalf("fill: %v", err)
+		}
+		ts.Check(f.Close())
+	},
 	// hold N PATH: opens N connections to a socket and keeps them open until the script ends.
 	"hold": func(ts *testscript.TestScript, neg bool, args []string) {
 		need(ts, !neg && len(args) == 2, "hold N PATH")

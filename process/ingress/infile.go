@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"steward/message"
@@ -366,7 +367,8 @@ func (f *InFile) refuse(file *os.File, end int64, reason error) (err error) {
 	if _, err := io.WriteString(out, "\n"); err != nil {
 		return err
 	}
-	if err := out.Sync(); err != nil {
+	// Its name, too: what stands in the file is erased after this.
+	if err := errors.Join(out.Sync(), syncFolder(filepath.Dir(f.errorPath()))); err != nil {
 		return err
 	}
 	return f.advance(file, end)
