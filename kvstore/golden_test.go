@@ -17,10 +17,13 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file of this version anew")
 
-const golden = "testdata/steward-v1.db.gz"
+// Files of earlier versions are never made anew: they are what that version wrote.
+const (
+	golden1 = "testdata/steward-v1.db.gz"   // lives and inbox records of the first version
+	golden2 = "testdata/steward-v1.2.db.gz" // and of the second, schedules, bad ends that were not told
+)
 
-// writeGolden makes a file with a record of every kind. Files of earlier versions are never made
-// anew: they are what that version wrote.
+// writeGolden makes a file with a record of every kind that this version writes.
 func writeGolden(t *testing.T) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "steward.db")
@@ -29,13 +32,25 @@ func writeGolden(t *testing.T) {
 	m.ReplyMethod, m.ReplyACKTimeout = "REQToFile", time.Second
 	ids := accept(t, s, m, m, m, m)
 	settle(t, s, stream("ship1"), kvstore.Settled{Seq: 1, ID: ids[0], Code: message.CodeDone, Attempts: 2, At: time.UnixMilli(1_700_000_000_000), WantsReply: true},
-		kvstore.Settled{Seq: 2, ID: ids[1], Code: message.CodeUnreachable, Text: "no ACK", Attempts: 3, At: time.UnixMilli(1_700_000_000_000), WantsReply: true})
-	in := items(t, 1, 5)
-	in[1].Refuse, in[1].Text = message.CodeDenied, "may not"
-	a := arrival("ww.ship2", 7, 1, 1, 5, in...)
-	a.Begin = &kvstore.Begin{Undo: []byte("undo")}
+		kvstore.Settled{Seq: 2, ID: ids[1], Code: message.CodeUnreachable, Text: "no ACK", Attempts: 3, At: time.UnixMilli(1_700_000_000_000), WantsReply: true, Untold: []byte("bad end")})
+	in := []kvstore.Item{incoming(t, 1, message.Message{Data: []string{"1"}, Schedule: &message.Schedule{Every: time.Minute, For: message.Forever}}),
+		incoming(t, 2, message.Message{Data: []string{"2"}, Schedule: &message.Schedule{Every: time.Minute, For: message.Forever}}), incoming(t, 3, message.Message{Data: []string{"3"}})}
+	a := arrival("ww.ship2", 7, 1, 1, 4, in...)
 	take(t, s, a)
-	finish(t, s, "ww.ship2", lane(t, s, "ww.ship2")[2])
+	w := lane(t, s, "ww.ship2")
+	first := time.UnixMilli(1_700_000_000_000)
+	var done []kvstore.Finished
+	for i, w := range w[:2] { // one is between two runs, one waits in the lane for its second
+		done = append(done, kvstore.Finished{Arrival: w.Arrival, Message: w.Message, Result: message.Result{Code: message.CodeDone, Run: 1, More: true, Started: first},
+			Again: &kvstore.Again{Due: first.Add(time.Duration(1-i) * time.Minute), Run: 1, First: first}})
+	}
+	id := kvstore.Stream{Peer: "ww.ship2", Method: w[0].Message.Method}
+	if err := s.Finish(id, 0, done); err != nil {
+		t.Fatal(err)
+	}
+	if lanes, _, err := s.Due(id.Method, first); err != nil || len(lanes) != 1 {
+		t.Fatal(lanes, err)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -46,15 +61,14 @@ func writeGolden(t *testing.T) {
 	var out bytes.Buffer
 	z := gzip.NewWriter(&out)
 	_, err = z.Write(b)
-	if err := errors.Join(err, z.Close(), os.MkdirAll("testdata", 0o755), os.WriteFile(golden, out.Bytes(), 0o644)); err != nil {
+	if err := errors.Join(err, z.Close(), os.WriteFile(golden2, out.Bytes(), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestReadsTheFileOfVersion1(t *testing.T) {
-	if *update {
-		writeGolden(t)
-	}
+// openGolden opens a copy of a golden file.
+func openGolden(t *testing.T, golden string) *kvstore.Store {
+	t.Helper()
 	f, err := os.Open(golden)
 	if err != nil {
 		t.Fatal(err)
@@ -73,10 +87,45 @@ func TestReadsTheFileOfVersion1(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, options(path))
-	defer func() { _ = s.Close() }()
+	t.Cleanup(func() { _ = s.Close() })
 	if err := s.Audit(); err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+func TestReadsTheFileWithSchedulesAndBadEnds(t *testing.T) {
+	if *update {
+		writeGolden(t)
+	}
+	s := openGolden(t, golden2)
+	ends, lost, err := s.Untold(9)
+	if err != nil || lost != 0 || len(ends) != 1 || string(ends[0].Text) != "bad end" {
+		t.Errorf("%q, %d, %v", ends, lost, err)
+	}
+	d := deadLetters(t, s)
+	if len(d) != 1 {
+		t.Fatalf("%+v", d)
+	}
+	if l, err := s.Sent(d[0].Message.ID); err != nil || l.State != message.StateFailed || l.Code != message.CodeUnreachable || l.Text != "no ACK" || l.Seq != 2 ||
+		l.Attempts != 3 || l.Peer != "ship1" || l.Method != d[0].Message.Method || !l.WantsReply || l.Ended.UnixMilli() != 1_700_000_000_000 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	w := lane(t, s, "ww.ship2")
+	if len(w) != 2 || w[0].Message.Data[0] != "3" || w[0].Run != 0 || w[1].Message.Data[0] != "2" || w[1].Run != 1 || w[1].First.UnixMilli() != 1_700_000_000_000 {
+		t.Fatalf("%+v", w)
+	}
+	lanes, next, err := s.Due(w[0].Message.Method, time.UnixMilli(1_700_000_060_000))
+	if err != nil || len(lanes) != 1 || !next.IsZero() {
+		t.Errorf("%v, %v, %v", lanes, next, err)
+	}
+	if w = lane(t, s, "ww.ship2"); len(w) != 3 || w[2].Message.Data[0] != "1" || w[2].Run != 1 {
+		t.Errorf("%+v", w)
+	}
+}
+
+func TestReadsTheFileOfVersion1(t *testing.T) {
+	s := openGolden(t, golden1)
 	info, q, err := s.Read(stream("ship1"), 0, 99, 1<<20)
 	if err != nil || info.First != 3 || info.Next != 5 || info.Count != 2 || info.Epoch == 0 || len(q) != 2 || !q[0].WantsReply || q[0].TTL != time.Hour ||
 		q[0].ACKTimeout != 5*time.Second || q[0].Retries != 3 || q[0].RetryWait != time.Second {
