@@ -43,6 +43,7 @@ func (p *Publisher) answer(a ackOrNothing) error {
 			return err
 		}
 	}
+	before := len(p.inflight)
 	if err := p.advance(ack); err != nil || len(p.inflight) == 0 {
 		return err
 	}
@@ -52,7 +53,10 @@ func (p *Publisher) answer(a ackOrNothing) error {
 		for i := range p.inflight {
 			p.inflight[i].attempts = 0
 		}
-		p.hold(busyWait)
+		if p.busy = min(2*p.busy, lastBusy); len(p.inflight) < before || p.busy == 0 {
+			p.busy = firstBusy
+		}
+		p.hold(p.busy)
 	case ack.Gap && p.rewound != ack.Next:
 		p.rewound = ack.Next
 		p.cursor, p.more = p.base(), true

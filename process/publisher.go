@@ -37,8 +37,10 @@ type Publisher struct {
 	epoch    uint64
 	cursor   uint64 // the sequence number from which on nothing was sent since the last rewind
 	inflight []flight
-	window   int  // bytes that may be in flight now
-	more     bool // the store may have messages from the cursor on
+	window   int           // bytes that may be in flight now
+	packed   int           // per mille of its size to which the last frame was compressed
+	busy     time.Duration // how long a receiver without room was left alone last
+	more     bool          // the store may have messages from the cursor on
 
 	probing  bool      // the receiver does not answer: only the first message is sent
 	held     bool      // nothing is sent before resume and without a link, then all in flight again
@@ -72,8 +74,10 @@ const (
 	// doubles with each full window that was acknowledged in time, so that a thin link is
 	// not filled with what cannot arrive before its timeout.
 	minWindow = 64 << 10
-	// busyWait is how long a receiver without room is left alone.
-	busyWait = time.Second
+	// A receiver without room is left alone for firstBusy, and twice as long each time that it
+	// takes nothing, up to lastBusy.
+	firstBusy = 20 * time.Millisecond
+	lastBusy  = time.Second
 	// offlineWait is how long nothing is sent after the link did not take a frame.
 	offlineWait = 100 * time.Millisecond
 	// renewWait is how long nothing is sent after a new epoch was begun: a receiver that
@@ -90,6 +94,7 @@ func newPublisher(r *Router, rt *route) *Publisher {
 		subject: message.Subject{Node: id.Peer, Method: id.Method, Kind: r.opts.Kind(id.Method)}.String(),
 		log:     r.opts.Log.With(logattr.Process("publisher"), logattr.To(id.Peer), logattr.Method(id.Method)),
 		window:  minWindow,
+		packed:  1000,
 		more:    true,
 	}
 }
@@ -219,7 +224,7 @@ func (p *Publisher) restart(why string) {
 	p.log.Debug("send again", "why", why, "in_flight", len(p.inflight))
 	p.cursor = p.base()
 	p.probing, p.held = false, false
-	p.rewound, p.window, p.reason = 0, minWindow, ""
+	p.rewound, p.window, p.packed, p.reason = 0, minWindow, 1000, ""
 	p.resume, p.deadline = time.Time{}, time.Time{}
 	p.more = true
 }
@@ -238,7 +243,7 @@ func (p *Publisher) fill() error {
 		if p.probing {
 			n = 1
 		}
-		info, queue, err := p.r.opts.Store.Read(p.rt.stream, p.cursor, n, min(p.r.opts.FrameBytes, p.window/2))
+		info, queue, err := p.r.opts.Store.Read(p.rt.stream, p.cursor, n, min(p.r.opts.FrameBytes, p.window/2*1000/max(p.packed, 1)))
 		if err != nil {
 			return fmt.Errorf("read stream: %w", err)
 		}
@@ -297,7 +302,7 @@ func (p *Publisher) send(queue []kvstore.Queued) error {
 		}
 		err := p.sendFrame(queue)
 		switch {
-		case (errors.Is(err, ErrTooLarge) || errors.Is(err, message.ErrInvalid)) && len(queue) > 1:
+		case (errors.Is(err, ErrTooLarge) || errors.Is(err, message.ErrInvalid) || errors.Is(err, errTooMuch)) && len(queue) > 1:
 			queue = queue[:(len(queue)+1)/2] // the rest is read again
 			continue
 		case errors.Is(err, ErrTooLarge) || errors.Is(err, message.ErrInvalid):
@@ -321,6 +326,9 @@ func (p *Publisher) send(queue []kvstore.Queued) error {
 	return nil
 }
 
+// errTooMuch is about a frame that could not be compressed as the one before.
+var errTooMuch = errors.New("larger than the window")
+
 func (p *Publisher) sendFrame(queue []kvstore.Queued) error {
 	last := queue[len(queue)-1].Seq
 	f := wire.Frame{From: p.r.opts.Self, To: p.rt.stream.Peer, Method: p.rt.stream.Method, Epoch: p.epoch,
@@ -335,6 +343,14 @@ func (p *Publisher) sendFrame(queue []kvstore.Queued) error {
 	data, err := p.r.opts.Codec.EncodeFrame(&f)
 	if err != nil {
 		return err
+	}
+	raw := 0
+	for _, q := range queue {
+		raw += len(q.Message)
+	}
+	p.packed = min(1000, 1000*len(data)/max(raw, 1))
+	if len(data) > p.window/2+len(queue[0].Message) && len(queue) > 1 {
+		return errTooMuch
 	}
 	if err := p.r.opts.Transport.Publish(p.subject, ackSubject(p.r.opts.Self, p.rt.token), data); err != nil {
 		return err

@@ -1,7 +1,9 @@
 package process_test
 
 import (
+	"encoding/hex"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -233,4 +235,81 @@ func TestMessagesTakenInWhileOfflineFlowWhenTheLinkIsBack(t *testing.T) {
 		w.settled(time.Second)
 		wantList(t, "file", b.file(exact, a), upTo(20))
 	})
+}
+
+func TestFullLaneIsAskedAgainSoon(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.add("a"), w.add("b")
+		b.laneMessages = 8
+		a.start()
+		b.start()
+		synctest.Wait()
+		start := time.Now()
+		a.send(series(b, exact, 1, 200)...)
+		w.settled(time.Minute)
+		wantList(t, "file", b.file(exact, a), upTo(200))
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("200 messages by way of a lane for 8 took %v", took)
+		}
+	})
+}
+
+func TestHungLaneIsAskedLessAndLess(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.add("a"), w.add("b")
+		b.laneMessages = 2
+		a.start()
+		b.start()
+		hung := do(b, once, 1, "hang")
+		hung.MethodTimeout = time.Hour
+		a.send(hung)
+		synctest.Wait()
+		w.sniffing()
+		a.send(series(b, once, 2, 9)...)
+		w.advance(time.Minute)
+		frames := 0
+		for _, s := range w.sniffing() {
+			if isFrame(s.from, s.to, s.Delivery) {
+				frames++
+			}
+		}
+		if frames < 60 || frames > 80 {
+			t.Errorf("%d frames in a minute", frames)
+		}
+	})
+}
+
+func TestMessagesThatCompressWellShareAFrame(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		most int
+	}{"compressible": {strings.Repeat("x", 100), 12}, "noise": {"", 60}} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				a, b := w.pair()
+				msgs := series(b, exact, 1, 4000)
+				hidden := hex.EncodeToString(noise(4000 * 50))
+				for i := range msgs {
+					text := c.text
+					if text == "" {
+						text = hidden[100*i : 100*i+100]
+					}
+					msgs[i].Data = append(msgs[i].Data, text)
+				}
+				w.sniffing()
+				a.send(msgs...)
+				w.settled(time.Minute)
+				frames, largest := 0, 0
+				for _, s := range w.sniffing() {
+					if isFrame(s.from, s.to, s.Delivery) {
+						frames, largest = frames+1, max(largest, len(s.Data))
+					}
+				}
+				wantList(t, "file", b.file(exact, a), upTo(4000))
+				if frames > c.most || largest > 256<<10 {
+					t.Errorf("%d frames, the largest of %d bytes", frames, largest)
+				}
+			})
+		})
+	}
 }
