@@ -1,8 +1,12 @@
-.PHONY: build demo test script lint check fuzz simulate storm torture soak powercut
+.PHONY: build agent demo test script lint check fuzz simulate storm torture soak powercut
 
 # The binary, in bin/.
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o bin/steward ./cmd/steward
+
+# The binary without the embedded broker, for small machines, in bin/.
+agent:
+	CGO_ENABLED=0 go build -tags nobroker -trimpath -ldflags="-s -w" -o bin/steward-agent ./cmd/steward
 
 # The main job on this machine: broker, two nodes, one command and its reply.
 demo:
