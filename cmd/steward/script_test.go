@@ -53,7 +53,7 @@ func TestScripts(t *testing.T) {
 			if w.broker, err = ports.free(); err != nil {
 				return err
 			}
-			for name, folder := range map[string]string{"EXAMPLE": "../../example", "SEED": "../../message/wire/testdata/seed"} {
+			for name, folder := range map[string]string{"EXAMPLE": exampleDir, "SEED": seedDir} {
 				if folder, err = filepath.Abs(folder); err != nil {
 					return err
 				}
