@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rogpeppe/go-internal/txtar"
 
@@ -151,10 +152,10 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			ts.Fatalf("%s has ended: %v", args[0], p.state())
 		}
 	},
-	// nats start|stop|kill|restart: the broker of the script, on the same port always. (broker is
-	// the program that this runs.)
+	// nats start|stop|kill|restart [CONFIG]: the broker of the script, on the same port always, with
+	// a configuration of its own where one is given. (broker is the program that this runs.)
 	"nats": func(ts *testscript.TestScript, neg bool, args []string) {
-		need(ts, !neg && len(args) == 1, "nats start|stop|kill|restart")
+		need(ts, !neg && (len(args) == 1 || len(args) == 2), "nats start|stop|kill|restart [CONFIG]")
 		w := theWorld(ts)
 		if args[0] != "start" {
 			p := w.proc(ts, brokerName)
@@ -167,8 +168,24 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			}
 		}
 		if args[0] == "start" || args[0] == "restart" {
-			w.startBroker(ts)
+			var config []string
+			for _, file := range args[1:] {
+				config = append(config, ts.MkAbs(file))
+			}
+			w.startBroker(ts, config...)
 		}
+	},
+	// nkey SEEDFILE NAME: makes a key; its seed goes into the file, its public half into the environment.
+	"nkey": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 2, "nkey SEEDFILE NAME")
+		user, err := nkeys.CreateUser()
+		ts.Check(err)
+		seed, err := user.Seed()
+		ts.Check(err)
+		public, err := user.PublicKey()
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), seed, 0o600))
+		ts.Setenv(args[1], public)
 	},
 	// waitfor [-in DURATION] FILE TEXT [N]: waits until the file holds the text, N times or more.
 	// With @FILE it is the file whose name is in that one.
