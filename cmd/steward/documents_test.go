@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -60,6 +61,46 @@ func TestEveryMessageOfTheDocumentsIsAnExample(t *testing.T) {
 		if !found {
 			t.Errorf("no example holds %s", file)
 		}
+	}
+}
+
+var (
+	links = regexp.MustCompile(`\[([^\]]*)\]\(([^)]*)\)`)
+	names = regexp.MustCompile(`\b(Test|Fuzz)[A-Z]\w*|\w+\.txtar`)
+)
+
+// Each promise names what shows it, and what it names is there, in the file to which it links.
+func TestPromisesNameWhatThereIs(t *testing.T) {
+	const doc = "../../doc/promises.md"
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	promises := 0
+	for i, line := range strings.Split(string(text), "\n") {
+		if cells := strings.Split(line, " | "); strings.HasPrefix(line, "| ") && !strings.HasSuffix(line, " shown by |") {
+			promises++
+			if len(cells) != 2 || !links.MatchString(cells[1]) && !strings.HasPrefix(cells[1], "Not ") {
+				t.Errorf("%s:%d: nothing shows it, and it does not say so", doc, i+1)
+			}
+		}
+		for _, link := range links.FindAllStringSubmatch(line, -1) {
+			label, target := link[1], filepath.Join(filepath.Dir(doc), link[2])
+			content, err := os.ReadFile(target)
+			switch {
+			case err != nil:
+				t.Errorf("%s:%d: %v", doc, i+1, err)
+			case strings.HasSuffix(label, ".txtar") && filepath.Base(target) != label,
+				strings.HasSuffix(target, ".go") && !strings.Contains(string(content), "\nfunc "+label+"("):
+				t.Errorf("%s:%d: %s is not in %s", doc, i+1, label, target)
+			}
+		}
+		if name := names.FindString(links.ReplaceAllString(line, "")); name != "" {
+			t.Errorf("%s:%d: %s without a link", doc, i+1, name)
+		}
+	}
+	if promises == 0 {
+		t.Errorf("%s holds no promise", doc)
 	}
 }
 
