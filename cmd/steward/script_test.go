@@ -30,7 +30,8 @@ import (
 // nodes live, and a port of its own for its broker. Besides what testscript knows, scripts
 // use the commands in scriptCommands, and find in their environment
 //
-//	EXAMPLE  the folder example of this repository
+//	DOC      the folder doc of this repository
+//	EXAMPLE  the folder example, too
 //	SEED     the messages of the first documents, as they stand there
 //	NEWLINE  the character
 //	BROKER   host:port of the broker of this script, running or not
@@ -54,7 +55,7 @@ func TestScripts(t *testing.T) {
 			if w.broker, err = ports.free(); err != nil {
 				return err
 			}
-			for name, folder := range map[string]string{"EXAMPLE": exampleDir, "SEED": seedDir} {
+			for name, folder := range map[string]string{"DOC": "../../doc", "EXAMPLE": exampleDir, "SEED": seedDir} {
 				if folder, err = filepath.Abs(folder); err != nil {
 					return err
 				}
