@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -85,15 +86,15 @@ func shortDir(t testing.TB) string {
 	return dir
 }
 
-// brokerMain is "broker HOST:PORT": a nats-server that prints its URL when clients can
+// brokerMain is "broker HOST:PORT [CONFIG]": a nats-server that prints its URL when clients can
 // connect, and serves until it is killed or asked to end.
 func brokerMain() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if len(os.Args) != 2 {
-		fail(errors.New("usage: broker HOST:PORT"))
+	if len(os.Args) != 2 && len(os.Args) != 3 {
+		fail(errors.New("usage: broker HOST:PORT [CONFIG]"))
 	}
-	s, err := broker.Start(broker.Options{Addr: os.Args[1]})
+	s, err := broker.Start(broker.Options{Addr: os.Args[1], ConfigFile: strings.Join(os.Args[2:], "")})
 	if err != nil {
 		fail(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rogpeppe/go-internal/txtar"
 
@@ -29,7 +30,8 @@ import (
 // nodes live, and a port of its own for its broker. Besides what testscript knows, scripts
 // use the commands in scriptCommands, and find in their environment
 //
-//	EXAMPLE  the folder example of this repository
+//	DOC      the folder doc of this repository
+//	EXAMPLE  the folder example, too
 //	SEED     the messages of the first documents, as they stand there
 //	NEWLINE  the character
 //	BROKER   host:port of the broker of this script, running or not
@@ -53,7 +55,7 @@ func TestScripts(t *testing.T) {
 			if w.broker, err = ports.free(); err != nil {
 				return err
 			}
-			for name, folder := range map[string]string{"EXAMPLE": "../../example", "SEED": "../../message/wire/testdata/seed"} {
+			for name, folder := range map[string]string{"DOC": "../../doc", "EXAMPLE": exampleDir, "SEED": seedDir} {
 				if folder, err = filepath.Abs(folder); err != nil {
 					return err
 				}
@@ -151,10 +153,10 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			ts.Fatalf("%s has ended: %v", args[0], p.state())
 		}
 	},
-	// nats start|stop|kill|restart: the broker of the script, on the same port always. (broker is
-	// the program that this runs.)
+	// nats start|stop|kill|restart [CONFIG]: the broker of the script, on the same port always, with
+	// a configuration of its own where one is given. (broker is the program that this runs.)
 	"nats": func(ts *testscript.TestScript, neg bool, args []string) {
-		need(ts, !neg && len(args) == 1, "nats start|stop|kill|restart")
+		need(ts, !neg && (len(args) == 1 || len(args) == 2), "nats start|stop|kill|restart [CONFIG]")
 		w := theWorld(ts)
 		if args[0] != "start" {
 			p := w.proc(ts, brokerName)
@@ -167,8 +169,24 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			}
 		}
 		if args[0] == "start" || args[0] == "restart" {
-			w.startBroker(ts)
+			var config []string
+			for _, file := range args[1:] {
+				config = append(config, ts.MkAbs(file))
+			}
+			w.startBroker(ts, config...)
 		}
+	},
+	// nkey SEEDFILE NAME: makes a key; its seed goes into the file, its public half into the environment.
+	"nkey": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 2, "nkey SEEDFILE NAME")
+		user, err := nkeys.CreateUser()
+		ts.Check(err)
+		seed, err := user.Seed()
+		ts.Check(err)
+		public, err := user.PublicKey()
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), seed, 0o600))
+		ts.Setenv(args[1], public)
 	},
 	// waitfor [-in DURATION] FILE TEXT [N]: waits until the file holds the text, N times or more.
 	// With @FILE it is the file whose name is in that one.

@@ -133,10 +133,10 @@ func answers(path string) bool {
 	return conn.Close() == nil
 }
 
-func (w *world) startBroker(ts *testscript.TestScript) {
+func (w *world) startBroker(ts *testscript.TestScript, config ...string) {
 	dir := filepath.Join(w.dir, ".broker")
 	ts.Check(os.RemoveAll(dir))
-	p := w.start(ts, brokerName, dir, "broker", w.broker)
+	p := w.start(ts, brokerName, dir, "broker", append([]string{w.broker}, config...)...)
 	up := w.await(patience, func() bool {
 		b, _ := os.ReadFile(filepath.Join(dir, "stdout"))
 		return strings.HasSuffix(string(b), "\n") || p.ended()
