@@ -41,6 +41,11 @@ lint:
 check:
 	bash .ci/run
 
+# The documents that are made from the code: doc/methods.md and doc/configuration.md.
+.PHONY: generate
+generate:
+	go test ./cmd/internal/cli -run TestGeneratedDocumentsAreUpToDate -update
+
 # Fuzz each decoder of outside bytes for FOR (default 30s).
 fuzz:
 	@for p in $$(go list ./...); do \

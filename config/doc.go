@@ -7,7 +7,8 @@
 // changed. A person's comments, order and layout survive that.
 //
 // A new setting is one entry in the table in options.go: from it come flag, environment
-// variable, line in the file with its comment, help text and check.
+// variable, line in the file with its comment, help text, check and line in
+// doc/configuration.md.
 //
 // What a setting means is left to the packages that it is handed to; so is the question
 // whether a folder or key file exists. The methods of the node are handed in, too. A

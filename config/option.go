@@ -16,12 +16,13 @@ import (
 
 // option describes a setting: everything that flags, environment, file and help know.
 type option struct {
-	name  string
-	group string
-	unit  string // what the help text calls the value
-	help  string // what it means, on one line
-	kind  kind
-	def   any // string, int64 or []string, by kind
+	name   string
+	group  string
+	unit   string // what the help text calls the value
+	limits string // of a number, for documents
+	help   string // what it means, on one line
+	kind   kind
+	def    any // string, int64 or []string, by kind
 	// store checks a value and puts it into the configuration.
 	store func(c *Config, v any) error
 	// mask hides what must not be printed; nil for nothing.
@@ -66,7 +67,7 @@ func text[T ~string](name, def, help string, at func(*Config) *T, check func(str
 
 // number is a setting that is a whole number from least to most.
 func number[T int | int64](name string, def, least, most int64, help string, at func(*Config) *T) option {
-	return option{name: name, unit: "int", help: help, kind: numberKind, def: def, store: func(c *Config, v any) error {
+	return option{name: name, unit: "int", limits: limits(least, most), help: help, kind: numberKind, def: def, store: func(c *Config, v any) error {
 		if err := inRange(v.(int64), least, most); err != nil {
 			return err
 		}
@@ -78,13 +79,21 @@ func number[T int | int64](name string, def, least, most int64, help string, at 
 // seconds is a setting that is a duration.
 func seconds(name string, def, least int64, help string, at func(*Config) *time.Duration) option {
 	const most = 100 * 365 * 24 * 3600 // far from the end of a time.Duration
-	return option{name: name, unit: "seconds", help: help, kind: numberKind, def: def, store: func(c *Config, v any) error {
+	return option{name: name, unit: "seconds", limits: limits(least, math.MaxInt64), help: help, kind: numberKind, def: def, store: func(c *Config, v any) error {
 		if err := inRange(v.(int64), least, most); err != nil {
 			return err
 		}
 		*at(c) = time.Duration(v.(int64)) * time.Second
 		return nil
 	}}
+}
+
+// limits says what inRange accepts. A bound that nobody reaches is not worth a word.
+func limits(least, most int64) string {
+	if most >= math.MaxInt32 {
+		return fmt.Sprintf("%d or more", least)
+	}
+	return fmt.Sprintf("%d to %d", least, most)
 }
 
 func inRange(n, least, most int64) error {

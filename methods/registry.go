@@ -66,6 +66,7 @@ func check(s process.Spec) error {
 	exact := s.RunAll != nil && s.Mark != nil && s.Undo != nil
 	part := s.RunAll != nil || s.Mark != nil || s.Undo != nil
 	lacks(s.Summary == "" || strings.Contains(s.Summary, "\n"), "no summary of one line")
+	lacks(strings.Contains(s.Details, "\n"), "its details are more than one line")
 	lacks(s.Kind < message.CommandACK || s.Kind > message.EventNACK, "no kind")
 	lacks(s.Access != process.AccessCentral && s.Access != process.AccessAll, "no access")
 	lacks(s.Reply == "", "no reply method; a method without a reply has REQNone")

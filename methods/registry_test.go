@@ -137,6 +137,7 @@ func TestRegistryRefusesWhatIsIncompleteOrThereTwice(t *testing.T) {
 		"twice":      {[]process.Spec{good(), twin}, []string{"REQGood", "does good", "does it too"}},
 		"bad name":   {with(func(s *process.Spec) { s.Name, s.Reply = "REQ.Good", "REQ.Good" }), []string{"REQ.Good"}},
 		"no summary": {with(func(s *process.Spec) { s.Summary = "" }), []string{"REQGood", "summary"}},
+		"details":    {with(func(s *process.Spec) { s.Details = "one line\nand another" }), []string{"REQGood", "details"}},
 		"no kind":    {with(func(s *process.Spec) { s.Kind = 0 }), []string{"REQGood", "kind"}},
 		"bad kind":   {with(func(s *process.Spec) { s.Kind = 99 }), []string{"REQGood", "kind"}},
 		"no access":  {with(func(s *process.Spec) { s.Access = 0 }), []string{"REQGood", "access"}},

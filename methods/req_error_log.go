@@ -28,6 +28,7 @@ var errorLog = appender{
 var _ = register(process.Spec{
 	Name:    message.MethodErrorLog,
 	Summary: "write errors of a node into errorLog/<node>/error.log, which is rotated",
+	Details: "Nodes send it by themselves for all that fails. The file is set aside at 10 MiB; five older ones are kept.",
 	Args:    "ERROR ...",
 	MinArgs: 1,
 	Kind:    message.EventACK,

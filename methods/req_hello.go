@@ -12,6 +12,7 @@ import (
 var _ = register(process.Spec{
 	Name:    message.MethodHello,
 	Summary: "note in hello/<node>/hello.log that a node said it is there",
+	Details: "A node says it by itself every `startPubREQHello` seconds. It is sent once, and not kept when there is no link.",
 	Args:    "[TEXT ...]",
 	Kind:    message.EventNACK,
 	Access:  process.AccessAll,

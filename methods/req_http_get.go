@@ -17,6 +17,8 @@ import (
 var _ = register(process.Spec{
 	Name:    "REQHttpGet",
 	Summary: "get a URL; the reply is the body of the answer",
+	Details: "`http` and `https`; redirects are followed, up to ten. A status other than 2xx is a failure, and so is a body that was " +
+		"cut off. The proxy of the node's environment (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) is used.",
 	Args:    "URL",
 	MinArgs: 1,
 	Kind:    message.EventACK,

@@ -8,6 +8,7 @@ import (
 var _ = register(process.Spec{
 	Name:    "REQnCliCommandCont",
 	Summary: "run a command, many at a time; what it prints is sent on while it runs",
+	Details: "As `REQnCliCommand`. The parts of its reply are messages of their own, each with `replyRetries` attempts.",
 	Args:    "COMMAND [ARG ...]",
 	MinArgs: 1,
 	Kind:    message.CommandACK,

@@ -16,6 +16,8 @@ import (
 var _ = register(process.Spec{
 	Name:    message.MethodOpCommand,
 	Summary: "do what the operation says with the node's processes and queue; the reply is what was done",
+	Details: "`opCmd` in `operation` is `ps`, `startProc`, `stopProc` or `clearQueue`, and `opArg` holds its arguments. Nothing of " +
+		"it outlasts the node: at the next start the configuration decides again.",
 	Kind:    message.CommandACK,
 	Access:  process.AccessCentral,
 	Ordered: true, // what is stopped and then started runs

@@ -11,6 +11,7 @@ import (
 var _ = register(process.Spec{
 	Name:    "REQPing",
 	Summary: "answer with the name of the node, and note the ping in a file",
+	Details: "The line is in `<directory>/<sender>/<fileName>` of the node that is asked; the answer leaves one at the sender.",
 	Kind:    message.EventACK,
 	Access:  process.AccessAll,
 	Ordered: true,

@@ -18,8 +18,10 @@ const (
 )
 
 var _ = register(process.Spec{
-	Name:     "REQTailFile",
-	Summary:  "send on the new lines of a file as they come, over rotation and truncation, until the timeout",
+	Name:    "REQTailFile",
+	Summary: "send on the new lines of a file as they come, over rotation and truncation, until the timeout",
+	Details: "The path is one on that node, relative to the folder in which the node was started, and not confined to the data " +
+		"folder. `methodTimeout` is how long the tail goes on; its end is no failure.",
 	Args:     "FILE",
 	MinArgs:  1,
 	Kind:     message.EventACK,

@@ -10,6 +10,7 @@ var toFile replacer
 var _ = register(process.Spec{
 	Name:    "REQToFile",
 	Summary: "write the reply, or lines of text, to a file in the data folder in place of what it held",
+	Details: "The file is `<subscribersDataFolder>/<directory>/<sender>/<fileName>`. Each element of `data` is a line.",
 	Args:    "[LINE ...]",
 	Kind:    message.EventACK,
 	Access:  process.AccessAll,

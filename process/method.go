@@ -41,6 +41,9 @@ const (
 type Spec struct {
 	Name    message.Method
 	Summary string // what it does, in a line
+	// Details are what a user has to know besides, in a few sentences on one line; empty for
+	// nothing.
+	Details string
 	Args    string // what data holds, for example "COMMAND [ARG ...]"; empty for nothing
 	MinArgs int    // the fewest elements of data that make sense
 	Kind    message.Kind
