@@ -1,4 +1,4 @@
-.PHONY: build demo test script lint check fuzz
+.PHONY: build demo test script lint check fuzz bench
 
 # The binary, in bin/.
 build:
@@ -31,3 +31,8 @@ fuzz:
 			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FOR),30s) $$p || exit 1; \
 		done; \
 	done
+
+# Steward beside its peers, as one table. Some of it: BENCH=S2,S3 make bench; medians of so many
+# runs: BENCH_RUNS=5; for programs: ARGS=-json; all there is to choose: ARGS=-help.
+bench: build
+	@go run ./bench $(ARGS)

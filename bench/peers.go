@@ -128,7 +128,7 @@ func (l *lab) jetstream(async, single int) (asyncRate, singleRate float64, err e
 	}
 	began := time.Now()
 	for i := range async {
-		if _, err := js.PublishAsync(subject, appendPayload(nil, i)); err != nil {
+		if _, err := js.PublishAsync(subject, appendPayload(nil, i), jetstream.WithStallWait(patience)); err != nil {
 			return 0, 0, fmt.Errorf("publish to JetStream: %w", err)
 		}
 	}

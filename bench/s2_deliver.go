@@ -48,16 +48,6 @@ var delivering = scenario{
 		if err := profiled(); err != nil {
 			return err
 		}
-		for _, p := range []*nodeProc{ship, central} {
-			if err := l.stop(p.proc); err != nil {
-				return err
-			}
-			commits, err := p.commits()
-			if err != nil {
-				return err
-			}
-			f["S2."+p.name+".commits"] = commits / float64(n) * 1000
-		}
 
 		each, err := l.requests(b, l.count(5000))
 		if err != nil {

@@ -113,7 +113,8 @@ func (l *lab) pings(central *nodeProc, n int, file string) (float64, error) {
 	}
 	took := time.Since(began).Seconds()
 	for _, name := range names {
-		if b, err := os.ReadFile(central.file(name, file)); err != nil || string(b) != "pong from "+name+"\n" {
+		b, err := os.ReadFile(central.file(name, file))
+		if err != nil || !bytes.HasSuffix(b, []byte(" pong from "+name+"\n")) || bytes.Count(b, []byte("\n")) != 1 {
 			return 0, fmt.Errorf("the reply of %s is %q, %v", name, b, err)
 		}
 	}
