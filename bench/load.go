@@ -97,6 +97,7 @@ func (l *lab) request(n *nodeProc, messages int, array string) error {
 		return err
 	}
 	defer conn.Close()
+	defer context.AfterFunc(l.ctx, func() { _ = conn.Close() })()
 	if _, err := io.WriteString(conn, array); err != nil {
 		return err
 	}

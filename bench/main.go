@@ -29,6 +29,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -76,6 +77,9 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if s.scale != 1 {
+		m = append(m, fmt.Sprintf("only a quick look: %s of the messages and nodes that the lines name", number(s.scale)))
+	}
 	r := newReport(m)
 	var failed error
 	for _, sc := range scenarios() {
@@ -104,9 +108,14 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return errors.Join(failed, err)
 }
 
+// longest is how long one run of a scenario may take.
+const longest = 20 * time.Minute
+
 // once is one run of a scenario, in a folder of its own that goes away.
 func (s *settings) once(ctx context.Context, sc scenario, run int) (f figures, err error) {
-	l, err := newLab(ctx, s, run == 0)
+	bounded, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	l, err := newLab(bounded, s, run == 0)
 	if err != nil {
 		return nil, err
 	}

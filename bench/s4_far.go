@@ -6,7 +6,8 @@ import (
 )
 
 // farAway is S4: ship1 behind a satellite link. A backlog that waited for it, messages that come in a
-// burst while it is there, and for comparison one message at a time.
+// burst while it is there, and for comparison one message at a time. Bytes are those in the TCP
+// connection, acks and all.
 var farAway = scenario{
 	name: "S4", title: "a backlog over a round trip of 600 ms",
 	run: func(l *lab, f figures) error {
