@@ -1,4 +1,4 @@
-.PHONY: build agent demo test script lint check fuzz simulate storm torture soak powercut
+.PHONY: build agent demo test script lint check generate fuzz simulate storm torture soak powercut bench
 
 # The binary, in bin/.
 build:
@@ -42,7 +42,6 @@ check:
 	bash .ci/run
 
 # The documents that are made from the code: doc/methods.md and doc/configuration.md.
-.PHONY: generate
 generate:
 	go test ./cmd/internal/cli -run TestGeneratedDocumentsAreUpToDate -update
 
@@ -62,3 +61,8 @@ torture:
 # Fifty nodes under load and faults, FOR a time (default 10m); fails if a promise breaks or anything grows.
 soak:
 	STEWARD_SOAK=$(or $(FOR),10m) go test ./cmd/steward -run '^TestSoak$$' -count=1 -timeout=0 -v
+
+# Steward beside its peers, as one table. Some of it: BENCH=S2,S3 make bench; medians of so many
+# runs: BENCH_RUNS=5; for programs: ARGS=-json; all there is to choose: ARGS=-help.
+bench: build
+	@go run ./bench $(ARGS)

@@ -62,44 +62,78 @@ func BenchmarkAcceptByManyAtOnce(b *testing.B) {
 	perMessage(b, 1)
 }
 
-func BenchmarkReadAndSettle1000(b *testing.B) {
-	s, m := benchStore(b), benchMessages(1000)
-	b.ReportAllocs()
-	for b.Loop() {
-		b.StopTimer()
-		accept(b, s, m...)
-		b.StartTimer()
-		_, q, err := s.Read(stream("ship1"), 0, 1000, 1<<30)
-		if err != nil || len(q) != 1000 {
-			b.Fatal(len(q), err)
-		}
-		e := make([]kvstore.Settled, len(q))
-		for i := range q {
-			e[i] = kvstore.Settled{Seq: q[i].Seq, ID: q[i].ID, Code: message.CodeDone, Attempts: 1, At: time.Now()}
-		}
-		settle(b, s, stream("ship1"), e...)
+// BenchmarkReadAndSettle is what a publisher asks of the store for each frame and its ack.
+func BenchmarkReadAndSettle(b *testing.B) {
+	for _, n := range []int{1, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s, m := benchStore(b), benchMessages(n)
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				accept(b, s, m...)
+				b.StartTimer()
+				_, q, err := s.Read(stream("ship1"), 0, n, 1<<30)
+				if err != nil || len(q) != n {
+					b.Fatal(len(q), err)
+				}
+				e := make([]kvstore.Settled, len(q))
+				for i := range q {
+					e[i] = kvstore.Settled{Seq: q[i].Seq, ID: q[i].ID, Code: message.CodeDone, Attempts: 1, At: time.Now()}
+				}
+				settle(b, s, stream("ship1"), e...)
+			}
+			perMessage(b, n)
+		})
 	}
-	perMessage(b, 1000)
 }
 
-func BenchmarkTakeAndFinish1000(b *testing.B) {
-	s := benchStore(b)
-	next := uint64(1)
-	b.ReportAllocs()
-	for b.Loop() {
-		b.StopTimer()
-		a := arrival("ship1", 7, next, next, next+1000)
-		for i := range uint64(1000) {
-			a.Items = append(a.Items, incoming(b, next+i, message.Message{Data: []string{strings.Repeat("x", 100)}}))
-		}
-		next += 1000
-		b.StartTimer()
-		if got := take(b, s, a); len(got.Stored) != 1000 {
+// BenchmarkTake is what a subscriber asks of it for each frame, BenchmarkFinish what a lane asks of
+// it for each run.
+func BenchmarkTake(b *testing.B) {
+	benchInbox(b, func(b *testing.B, n int, begin, end func(), s *kvstore.Store, a kvstore.Arrival) {
+		begin()
+		if got := take(b, s, a); len(got.Stored) != n {
 			b.Fatal(len(got.Stored))
 		}
+		end()
 		finish(b, s, "ship1", lane(b, s, "ship1")...)
+	})
+}
+
+func BenchmarkFinish(b *testing.B) {
+	benchInbox(b, func(b *testing.B, n int, begin, end func(), s *kvstore.Store, a kvstore.Arrival) {
+		take(b, s, a)
+		begin()
+		waiting := lane(b, s, "ship1")
+		if len(waiting) != n {
+			b.Fatal(len(waiting))
+		}
+		finish(b, s, "ship1", waiting...)
+		end()
+	})
+}
+
+// benchInbox hands arrivals of one and of 1,000 messages to do, of which only what is between begin
+// and end counts.
+func benchInbox(b *testing.B, do func(b *testing.B, n int, begin, end func(), s *kvstore.Store, a kvstore.Arrival)) {
+	for _, n := range []int{1, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := benchStore(b)
+			b.ReportAllocs()
+			next := uint64(1)
+			for b.Loop() {
+				b.StopTimer()
+				a := arrival("ship1", 7, next, next, next+uint64(n))
+				for i := range uint64(n) {
+					a.Items = append(a.Items, incoming(b, next+i, message.Message{Data: []string{strings.Repeat("x", 100)}}))
+				}
+				next += uint64(n)
+				do(b, n, b.StartTimer, b.StopTimer, s, a)
+				b.StartTimer()
+			}
+			perMessage(b, n)
+		})
 	}
-	perMessage(b, 1000)
 }
 
 // BenchmarkOpen is the start of a node with a long queue.

@@ -145,6 +145,7 @@ func TestBreachesAreFound(t *testing.T) {
 		{"exit with a word", "exit", "cmd/internal/cli/a.go:3", files{"cmd/internal/cli/a.go": "package x\nimport \"log\"\nfunc f() { log.Fatalf(\"x\") }\n"}},
 		{"exit of main and of tests", "", "", files{
 			"cmd/steward/main.go":  "package main\nimport \"os\"\nfunc main() { os.Exit(1) }\n",
+			"bench/main.go":        "package main\nimport \"os\"\nfunc main() { os.Exit(1) }\n",
 			"process/main_test.go": "package x\nimport \"os\"\nfunc f() { os.Exit(1) }\n",
 		}},
 

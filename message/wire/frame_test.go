@@ -505,6 +505,31 @@ func BenchmarkDecodeFrame(b *testing.B) {
 	}
 }
 
+func BenchmarkAck(b *testing.B) {
+	c := wire.NewCodec()
+	ack := wire.Ack{By: "ship1", To: "central", Method: "REQCliCommand", Epoch: 7, Next: 1_000_000}
+	data, err := c.EncodeAck(&ack)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := c.EncodeAck(&ack); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := c.DecodeAck(data); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
 func BenchmarkMessage(b *testing.B) {
 	m := goldenMessage()
 	m.Operation, m.Schedule = nil, nil

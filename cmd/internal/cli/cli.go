@@ -45,6 +45,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
+		{"emulate", "run many nodes in this process, to see how a fleet of that size behaves", runEmulate},
 		{"send", "hand messages to the node that runs here, from files or lines of its audit log", runSend},
 		{"version", "print the version", runVersion},
 	}

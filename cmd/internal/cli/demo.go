@@ -6,17 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
-	"steward/cmd/internal/node"
-	"steward/config"
 	"steward/message"
-	"steward/methods"
 	"steward/process"
 )
 
@@ -47,7 +42,7 @@ func runDemo(ctx context.Context, args []string, s streams) error {
 	if flags.NArg() > 0 {
 		return usageError{hinted{fmt.Errorf("demo: %q is one argument too many", flags.Arg(0)), "steward demo -h"}}
 	}
-	d := &demo{s: s, keep: *keep}
+	d := &demo{s: s, keep: *keep, nodes: localNodes{s: s}}
 	return errors.Join(d.run(ctx), d.close())
 }
 
@@ -55,14 +50,7 @@ func runDemo(ctx context.Context, args []string, s streams) error {
 type demo struct {
 	s     streams
 	keep  bool
-	dir   string
-	nodes []*demoNode
-}
-
-// demoNode is one running node of the demo.
-type demoNode struct {
-	*node.Node
-	stop func() error
+	nodes localNodes
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.s.out, format+"\n", args...) }
@@ -73,7 +61,7 @@ func (d *demo) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.dir = dir
+	d.nodes.dir = dir
 	d.say("All files of this demo are in %s.", dir)
 	d.say("")
 	central, err := d.start(ctx, "central", "-embeddedBroker=127.0.0.1:0")
@@ -102,73 +90,23 @@ func (d *demo) run(ctx context.Context) error {
 	d.say("")
 	d.say("The reply, a moment later:")
 	d.say("")
-	d.say("  cat %s", filepath.Join(d.dir, "central", "var", "ship1", "REQCliCommand.log"))
+	d.say("  cat %s", filepath.Join(d.nodes.dir, "central", "var", "ship1", "REQCliCommand.log"))
 	<-ctx.Done()
 	return nil
 }
 
 // start starts a node and waits until it is on the air.
-func (d *demo) start(ctx context.Context, name string, args ...string) (*demoNode, error) {
-	registry, err := methods.Builtin()
-	if err != nil {
-		return nil, err
-	}
-	home := filepath.Join(d.dir, name)
-	args = append([]string{
-		"-nodeName=" + name, "-configFolder=" + filepath.Join(home, "etc"), "-socketFolder=" + filepath.Join(home, "tmp"),
-		"-databaseFolder=" + filepath.Join(home, "lib"), "-subscribersDataFolder=" + filepath.Join(home, "var"),
-		"-promHostAndPort=", "-logLevel=warn",
-	}, args...)
-	cfg, err := config.Load(args, nil, configMethods(registry))
-	if err != nil {
-		return nil, err
-	}
-	log := slog.New(slog.NewTextHandler(d.s.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: d.s.out, Stderr: d.s.err, Version: version()})
-	if err != nil {
-		return nil, err
-	}
-	running := d.serve(n)
-	for _, w := range append(cfg.Warnings, cfg.Save()...) {
-		log.Warn(w)
-	}
-	return running, d.await(ctx, name, n)
-}
-
-// serve runs a node until its stop is called.
-func (d *demo) serve(n *node.Node) *demoNode {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	var err error
-	wg.Go(func() { err = n.Run(ctx) })
-	running := &demoNode{n, func() error {
-		cancel()
-		wg.Wait()
-		return errors.Join(err, n.Close())
-	}}
-	d.nodes = append(d.nodes, running)
-	return running
-}
-
-func (d *demo) await(ctx context.Context, name string, n *node.Node) error {
+func (d *demo) start(ctx context.Context, name string, args ...string) (*localNode, error) {
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
-	select {
-	case <-n.Ready():
-	case <-ctx.Done():
-		return fmt.Errorf("%s did not start: %w", name, ctx.Err())
+	n, err := d.nodes.start(ctx, name, args...)
+	if err != nil {
+		return nil, err
 	}
-	for {
-		up, changed := n.Link()
-		if up {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("%s found no broker: %w", name, ctx.Err())
-		}
+	for _, w := range n.cfg.Save() {
+		fmt.Fprintf(d.s.err, "steward: %s\n", w)
 	}
+	return n, n.connected(ctx)
 }
 
 // demoMessage is what central is asked to do.
@@ -184,7 +122,7 @@ const demoMessage = `[
 ]`
 
 // send hands the message to central and follows it.
-func (d *demo) send(ctx context.Context, central, ship1 *demoNode) error {
+func (d *demo) send(ctx context.Context, central, ship1 *localNode) error {
 	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
 	atCentral, stop := central.Watch(message.ID{})
@@ -226,7 +164,7 @@ func (d *demo) send(ctx context.Context, central, ship1 *demoNode) error {
 			break
 		}
 	}
-	return d.show(filepath.Join(d.dir, "central", "var", "demo", "ship1", "hello.result"))
+	return d.show(filepath.Join(d.nodes.dir, "central", "var", "demo", "ship1", "hello.result"))
 }
 
 // explain says in words what a step means.
@@ -260,14 +198,11 @@ func (d *demo) show(path string) error {
 	return nil
 }
 
-// close stops the nodes, the last one first, and takes the folder away.
+// close stops the nodes and takes their folder away.
 func (d *demo) close() error {
-	var errs []error
-	for i := len(d.nodes) - 1; i >= 0; i-- {
-		errs = append(errs, d.nodes[i].stop())
-	}
-	if d.dir != "" {
-		errs = append(errs, os.RemoveAll(d.dir))
+	errs := []error{d.nodes.close(1)}
+	if d.nodes.dir != "" {
+		errs = append(errs, os.RemoveAll(d.nodes.dir))
 	}
 	return errors.Join(errs...)
 }

@@ -24,7 +24,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // run serves a node in a folder of its own until the test ends.
-func run(t *testing.T, args ...string) *Node {
+func run(t testing.TB, args ...string) *Node {
 	t.Helper()
 	n, _ := start(t, args...)
 	return n
