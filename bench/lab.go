@@ -261,7 +261,7 @@ func dials(network, addr string) bool {
 // hands to outgoing connections: one of them could take it while a broker is restarted.
 func freeAddr() (addr string, err error) {
 	for range 50 {
-		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+rand.IntN(20_000)))
+		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(5_000+rand.IntN(5_000)))
 		var l net.Listener
 		if l, err = net.Listen("tcp", addr); err == nil {
 			return addr, l.Close()

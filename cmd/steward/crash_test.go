@@ -222,11 +222,14 @@ func TestKilledReceiverRunsNoCommandTwice(t *testing.T) {
 		f.kill("ship1")
 		f.start("ship1")
 	}
-	// Commands run in order, so when the reply to the last one is stored all have ended.
-	send := map[string]any{"toNode": "ship1", "method": "REQCliCommand", "data": []string{"echo", "last"}, "fileName": "last",
-		"ACKTimeout": 1, "retries": 0, "replyACKTimeout": 1, "replyRetries": 0}
-	f.send([]map[string]any{send})
-	f.until("the last command has ended", func() bool { return slices.Equal(f.lines("central", "var/ship1/last"), []string{"last"}) })
+	// Commands run in order, and so do their replies: when that to a command which was sent after
+	// the last one is written, the ends of all before it are on disk.
+	for i, text := range []string{"last", "over"} {
+		send := map[string]any{"toNode": "ship1", "method": "REQCliCommand", "data": []string{"echo", text}, "fileName": "last",
+			"ACKTimeout": 1, "retries": 0, "replyACKTimeout": 1, "replyRetries": 0}
+		f.send([]map[string]any{send})
+		f.until("the last command has ended", func() bool { return slices.Equal(f.lines("central", "var/ship1/last"), []string{"last", "over"}[:i+1]) })
+	}
 	f.kill("central")
 
 	ran := f.numbers(numbers)

@@ -47,7 +47,7 @@ type Log struct {
 type Line struct {
 	Time time.Time  `json:"time"`
 	ID   message.ID `json:"id"`
-	// End is "delivered", or why the message left otherwise, with Text for people.
+	// End is "delivered", "sent" for a message without ACK, or why the message left otherwise, with Text for people.
 	End      string    `json:"end"`
 	Text     string    `json:"text,omitempty"`
 	Attempts int       `json:"attempts,omitempty"`
@@ -137,8 +137,11 @@ func (l *Log) line(left *kvstore.Left) error {
 	}
 	m.From, m.To, m.Method = l.opts.Self, left.Peer, left.Method
 	end := string(left.Code)
-	if left.Code == message.CodeDone {
+	switch {
+	case left.Code == message.CodeDone && m.ACKTimeout > 0:
 		end = "delivered"
+	case left.Code == message.CodeDone:
+		end = "sent" // nobody says whether it has come
 	}
 	b := appendTime(append(l.buf, `{"time":`...), left.At)
 	b = wire.AppendQuoted(append(b, `,"id":`...), m.ID.String())

@@ -19,7 +19,7 @@ import (
 // left makes a message that has left a ring buffer.
 func left(t *testing.T, n int, size int) kvstore.Left {
 	t.Helper()
-	m := message.Message{ID: message.NewID(time.Now(), uint32(n), 1), Data: []string{fmt.Sprint(n), strings.Repeat("x", size)}}
+	m := message.Message{ID: message.NewID(time.Now(), uint32(n), 1), ACKTimeout: time.Second, Data: []string{fmt.Sprint(n), strings.Repeat("x", size)}}
 	raw, err := wire.EncodeMessage(&m)
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +135,31 @@ func TestALogThatCannotBeWrittenIsReportedAndGoesOn(t *testing.T) {
 	if len(*reported) != 2 || (*reported)[1] != nil {
 		t.Errorf("reported %v", *reported)
 	}
+}
+
+func TestAMessageWithoutACKIsSentAndNotDelivered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.log")
+	l, _ := open(t, path, 1<<20, 3)
+	unacked := left(t, 2, 0)
+	m, err := wire.DecodeMessage(unacked.Message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.ACKTimeout = 0
+	if unacked.Message, err = wire.EncodeMessage(m); err != nil {
+		t.Fatal(err)
+	}
+	l.Left([]kvstore.Left{left(t, 1, 0), unacked})
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends []string
+	for text := range bytes.Lines(b) {
+		line, _, _ := audit.Parse(text)
+		ends = append(ends, line.End)
+	}
+	want(t, "ends", ends, "delivered", "sent")
 }
 
 func TestOtherTextIsNoLine(t *testing.T) {
