@@ -83,13 +83,18 @@ func (l *lab) replies(central *nodeProc, n int) ([]time.Duration, error) {
 	if err := l.await("the first reply is there", func() bool { return size() >= line }); err != nil {
 		return nil, err
 	}
+	watch, err := watchFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = watch.close() }()
 	var each []time.Duration
 	for i := range n {
 		began := time.Now()
 		if err := send(i + 1); err != nil {
 			return nil, err
 		}
-		if err := watchFile(l.ctx, path, func() bool { return size() >= int64((i+2)*line) }); err != nil {
+		if err := watch.until(l.ctx, func() bool { return size() >= int64((i+2)*line) }); err != nil {
 			return nil, err
 		}
 		each = append(each, time.Since(began))
