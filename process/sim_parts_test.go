@@ -8,6 +8,8 @@ import (
 
 	"steward/errorkernel"
 	"steward/message"
+	"steward/process"
+	"steward/process/transport/memtransport"
 )
 
 func TestRestOfAFailedRunFollowsItsParts(t *testing.T) {
@@ -127,9 +129,14 @@ func TestPartsWaitForRoomAndLeaveSomeForOthers(t *testing.T) {
 		b.ringMessages = 10
 		a.start()
 		b.start()
+		// No part arrives before the sender goes.
+		w.faults(func(from, to string, d process.Delivery) memtransport.Fate {
+			return memtransport.Fate{Drop: to == "a" && isFrame(from, to, d)}
+		})
 		ids := a.send(answered(do(b, once, 1, "parts=50", "body=end")))
 		w.until(time.Second, "delivery", func() bool { return a.sent(ids[0]).State == message.StateDelivered })
 		a.stop()
+		w.faults(nil)
 		w.advance(10 * time.Second)
 		_, err := b.up.router.AcceptOwn(t.Context(), []message.Message{do(a, answer, 2)})
 		b.must(err)

@@ -108,6 +108,17 @@ func (f *fleet) kill(name string) {
 	_ = f.procs[name].Wait() // it was killed, and says so
 }
 
+// stop ends a node with SIGTERM: what it has begun it puts on disk.
+func (f *fleet) stop(name string) {
+	f.t.Helper()
+	if err := f.procs[name].Process.Signal(syscall.SIGTERM); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := f.procs[name].Wait(); err != nil {
+		f.t.Fatalf("%s: %v", name, err)
+	}
+}
+
 // until looks again and again until cond holds.
 func (f *fleet) until(what string, cond func() bool) {
 	f.t.Helper()
