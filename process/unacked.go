@@ -13,11 +13,17 @@ import (
 // Messages without ACK are run as they come, and are never stored: nobody waits for them,
 // and what there is no room for is dropped.
 
+// unacked is such a message, and the node that it came from.
+type unacked struct {
+	peer message.Node
+	*message.Message
+}
+
 // passUnacked hands messages without ACK on.
-func (s *Subscriber) passUnacked(msgs []*message.Message) {
+func (s *Subscriber) passUnacked(peer message.Node, msgs []*message.Message) {
 	for _, m := range msgs {
 		select {
-		case s.unacked <- m:
+		case s.unacked <- unacked{peer, m}:
 		default:
 			s.log.Debug("dropped: too many messages without ACK wait", logattr.Msg(m), logattr.From(m.From))
 		}
@@ -50,22 +56,26 @@ func (s *Subscriber) serveUnacked(ctx context.Context) error {
 }
 
 // runUnacked carries out a message that nobody acknowledges, and returns its reply or nil.
-func (s *Subscriber) runUnacked(ctx context.Context, m *message.Message) *message.Message {
+func (s *Subscriber) runUnacked(ctx context.Context, u unacked) *message.Message {
+	m := u.Message
 	w := kvstore.Waiting{Message: m, Accepted: m.Accepted}
 	var f kvstore.Finished
 	if s.opts.Spec.Crash == Exact {
-		s.step(m, StepStarted, "")
 		started := time.Now()
-		calls := []*Call{s.call(m, 1)}
-		err := s.guard(m, func() error {
-			if _, err := s.opts.Spec.Mark(calls); err != nil {
-				return err
-			}
-			return s.opts.Spec.RunAll(ctx, calls)[0]
-		})
+		err := s.mayRun(u.peer, m)
+		if err == nil {
+			s.step(m, StepStarted, "")
+			calls := []*Call{s.call(m, 1)}
+			err = s.guard(m, func() error {
+				if _, err := s.opts.Spec.Mark(calls); err != nil {
+					return err
+				}
+				return s.opts.Spec.RunAll(ctx, calls)[0]
+			})
+		}
 		f = s.ended(w, 1, started, Outcome{Exit: -1}, 0, err)
 	} else {
-		f, _ = s.run(ctx, w, 1) // the end says how it went
+		f, _ = s.run(ctx, u.peer, w, 1) // the end says how it went
 	}
 	if ctx.Err() != nil {
 		return nil
