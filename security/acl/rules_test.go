@@ -70,6 +70,13 @@ methods = ["REQCliCommand"]
 args = ['a\*b', 'c:\x', '\\*', "x*y*z"]
 
 [[rules]]
+name = "ends"
+effect = "allow"
+from = ["ship8"]
+methods = ["REQPing"]
+args = ["ab*ba"]
+
+[[rules]]
 name = "bare"
 effect = "allow"
 from = ["ship9"]
@@ -114,6 +121,8 @@ func TestDecisions(t *testing.T) {
 		{"ww.1", request("REQCliCommand", "a*b", `c:\x`, "x", "x--y--z"), "", false},
 		{"ww.1", request("REQCliCommand", "a*b", `c:\x`, `\`, "xz"), "", false},
 		{"ww", request("REQCliCommand", "a*b", `c:\x`, `\`, "xyz"), "", false},
+		{"ship8", request("REQPing", "abba"), "ends", true},
+		{"ship8", request("REQPing", "aba"), "", false},
 		{"ship9", request("REQPing"), "bare", true},
 		{"ship9", request("REQPing", ""), "", false},
 		{"anybody", request("REQNone", "x"), "", true},
