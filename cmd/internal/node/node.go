@@ -26,6 +26,7 @@ import (
 	"steward/internal/logattr"
 	"steward/kvstore"
 	"steward/message"
+	"steward/message/wire"
 	"steward/methods"
 	"steward/process"
 	"steward/process/transport/broker"
@@ -41,6 +42,8 @@ type Options struct {
 	Log            *slog.Logger
 	Stdout, Stderr io.Writer // for REQToConsole
 	Version        string
+	// Codec, if not nil, is shared with other nodes of this process: a compressor has a third of a MB.
+	Codec *wire.Codec
 }
 
 // Node is one node.

@@ -14,8 +14,11 @@ import (
 // openTree builds the process tree. Children start in the order in which they stand here
 // and stop in the reverse one: intake closes first, the error kernel last.
 func (n *Node) openTree() error {
-	codec := wire.NewCodec()
-	codec.Plain = n.cfg.Compression == "off"
+	codec := n.opts.Codec
+	if plain := n.cfg.Compression == "off"; plain || codec == nil {
+		codec = wire.NewCodec()
+		codec.Plain = plain
+	}
 	publishers, err := n.supervisor("publishers", nil)
 	if err != nil {
 		return err
