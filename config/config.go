@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -36,6 +37,15 @@ type Config struct {
 	SocketFolder          string
 	DatabaseFolder        string
 	SubscribersDataFolder string
+
+	// SocketOwner and SocketGroup are names or numbers, empty for those of the node.
+	SocketOwner string
+	SocketGroup string
+	SocketMode  fs.FileMode
+
+	RunAsUser string // empty: the user of the node
+	// CommandEnvironment names variables of the node that commands get, too.
+	CommandEnvironment []string
 
 	// The ways in besides the socket; empty: off. TCPListener is host:port, the others are paths.
 	TCPListener   string

@@ -67,22 +67,27 @@ func runSend(ctx context.Context, args []string, s streams) error {
 
 // socketOf returns the socket of the node that has this configuration.
 func socketOf(configFolder, socketFolder string, env []string) (string, error) {
-	var args []string
-	if configFolder != "" {
-		args = append(args, "-configFolder="+configFolder)
-	}
-	if socketFolder != "" {
-		args = append(args, "-socketFolder="+socketFolder)
-	}
-	registry, err := methods.Builtin()
-	if err != nil {
-		return "", err
-	}
-	cfg, err := config.Load(args, env, configMethods(registry))
+	cfg, err := configOf(env, "configFolder", configFolder, "socketFolder", socketFolder)
 	if err != nil {
 		return "", err
 	}
 	return filepath.Join(cfg.SocketFolder, "steward.sock"), nil
+}
+
+// configOf loads the configuration of the node that runs here. given are names of settings and values,
+// of which the empty ones are not given.
+func configOf(env []string, given ...string) (*config.Config, error) {
+	var args []string
+	for i := 0; i < len(given); i += 2 {
+		if given[i+1] != "" {
+			args = append(args, "-"+given[i]+"="+given[i+1])
+		}
+	}
+	registry, err := methods.Builtin()
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(args, env, configMethods(registry))
 }
 
 func sendFile(ctx context.Context, socket, name string, s streams) error {
