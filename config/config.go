@@ -34,6 +34,7 @@ type Config struct {
 	ClientKeyFile        string
 
 	ConfigFolder          string
+	ACLFile               string // empty: acl.toml in ConfigFolder, if there is one
 	SocketFolder          string
 	DatabaseFolder        string
 	SubscribersDataFolder string

@@ -44,6 +44,7 @@ func options(methods []Method) ([]option, error) {
 	)
 	group("Folders",
 		text(nameConfigFolder, "./etc", "folder of config.toml; also by CONFIGFOLDER in the environment", func(c *Config) *string { return &c.ConfigFolder }, notEmpty),
+		text("aclFile", "", "file with the rules of who may do what, without which the node does not start; empty = acl.toml in the config folder, if there is one", func(c *Config) *string { return &c.ACLFile }, anything),
 		text("socketFolder", "./tmp", "folder of steward.sock", func(c *Config) *string { return &c.SocketFolder }, notEmpty),
 		text("databaseFolder", "./lib", "folder of the message store", func(c *Config) *string { return &c.DatabaseFolder }, notEmpty),
 		text("subscribersDataFolder", "./var", "folder below which methods write files", func(c *Config) *string { return &c.SubscribersDataFolder }, notEmpty),
