@@ -46,6 +46,7 @@ func commands() []command {
 	return []command{
 		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
 		{"emulate", "run many nodes in this process, to see how a fleet of that size behaves", runEmulate},
+		{"keys", "show the key of this node, and say which keys of others it trusts", runKeys},
 		{"send", "hand messages to the node that runs here, from files or lines of its audit log", runSend},
 		{"version", "print the version", runVersion},
 	}

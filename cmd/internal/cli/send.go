@@ -16,9 +16,7 @@ import (
 	"sync"
 
 	"steward/cmd/internal/audit"
-	"steward/config"
 	"steward/message"
-	"steward/methods"
 )
 
 const sendHelp = `steward send hands messages to the node that runs here, through its socket, and prints the
@@ -68,17 +66,10 @@ func runSend(ctx context.Context, args []string, s streams) error {
 // socketOf returns the socket of the node that has this configuration.
 func socketOf(configFolder, socketFolder string, env []string) (string, error) {
 	var args []string
-	if configFolder != "" {
-		args = append(args, "-configFolder="+configFolder)
-	}
 	if socketFolder != "" {
 		args = append(args, "-socketFolder="+socketFolder)
 	}
-	registry, err := methods.Builtin()
-	if err != nil {
-		return "", err
-	}
-	cfg, err := config.Load(args, env, configMethods(registry))
+	cfg, err := configOf(configFolder, env, args...)
 	if err != nil {
 		return "", err
 	}
