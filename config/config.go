@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -32,6 +34,9 @@ type Config struct {
 	RootCAPath           string
 	ClientCertFile       string // given with ClientKeyFile, or both empty
 	ClientKeyFile        string
+
+	NodeKeyFile      string // never empty after Load, nor is TrustedNodesFile
+	TrustedNodesFile string
 
 	ConfigFolder          string
 	ACLFile               string // empty: acl.toml in ConfigFolder, if there is one
@@ -172,6 +177,8 @@ func Load(args, env []string, methods []Method) (*Config, error) {
 	for method, nodes := range c.Subscribers {
 		c.Subscribers[method] = c.resolve(nodes)
 	}
+	c.NodeKeyFile = cmp.Or(c.NodeKeyFile, filepath.Join(c.ConfigFolder, "node.key"))
+	c.TrustedNodesFile = cmp.Or(c.TrustedNodesFile, filepath.Join(c.ConfigFolder, "trusted_nodes"))
 	return c, nil
 }
 

@@ -16,9 +16,7 @@ import (
 	"sync"
 
 	"steward/cmd/internal/audit"
-	"steward/config"
 	"steward/message"
-	"steward/methods"
 )
 
 const sendHelp = `steward send hands messages to the node that runs here, through its socket, and prints the
@@ -72,22 +70,6 @@ func socketOf(configFolder, socketFolder string, env []string) (string, error) {
 		return "", err
 	}
 	return filepath.Join(cfg.SocketFolder, "steward.sock"), nil
-}
-
-// configOf loads the configuration of the node that runs here. given are names of settings and values,
-// of which the empty ones are not given.
-func configOf(env []string, given ...string) (*config.Config, error) {
-	var args []string
-	for i := 0; i < len(given); i += 2 {
-		if given[i+1] != "" {
-			args = append(args, "-"+given[i]+"="+given[i+1])
-		}
-	}
-	registry, err := methods.Builtin()
-	if err != nil {
-		return nil, err
-	}
-	return config.Load(args, env, configMethods(registry))
 }
 
 func sendFile(ctx context.Context, socket, name string, s streams) error {
