@@ -22,6 +22,10 @@ type Message struct {
 	From     Node
 	Accepted time.Time
 
+	// Origin is how the message came to the node that accepted it: "socket uid=1000 pid=4242".
+	// It is empty for those that the node makes itself, and stays on that node.
+	Origin string
+
 	To     Node
 	Method Method
 	// Data are the arguments of the method, as text.

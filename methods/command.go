@@ -25,7 +25,8 @@ const (
 )
 
 // command runs data[0] with the rest of data as its arguments, without a shell, in a
-// process group of its own.
+// process group of its own, with a clean environment, and as another user where the node is
+// told to.
 //
 // A call ends when the command has ended and its output has: what processes that it left
 // in the background print belongs to the output, so the call waits for them, until the
@@ -78,14 +79,20 @@ func (r command) exec(parent context.Context, c *process.Call, args []string, in
 	defer cancel()
 
 	cut := false // read after Wait, which is after Cancel
+	env := environment(os.Environ(), c.Commands)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(os.Environ(),
+	cmd.Env = append(env,
 		"STEWARD_NODE="+string(c.Self),
 		"STEWARD_FROM="+string(c.Message.From),
 		"STEWARD_MESSAGE_ID="+c.Message.ID.String(),
 		"STEWARD_ATTEMPT="+strconv.Itoa(c.Attempt),
 	)
 	ownGroup(cmd)
+	if u := c.Commands.User; u != nil {
+		runAs(cmd, u)
+		cmd.Dir = homeOf(u)
+		cmd.Path, cmd.Err = lookIn(pathOf(u), args[0])
+	}
 	out, stderr := newOutput(), newHead()
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = handOver{out}, stderr

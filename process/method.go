@@ -85,8 +85,26 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	// Operator is how REQOpCommand reaches the node; nil where that is not to be.
 	Operator Operator
+	// Commands is how commands are run.
+	Commands Commands
 	// Rules are how REQAclUpdate reaches the rules of the node; nil where that is not to be.
 	Rules Rules
+}
+
+// Commands says how a node runs commands.
+type Commands struct {
+	// User is whom they run as; nil is the user of the node itself.
+	User *User
+	// Environment names variables of the node's own environment that commands get besides
+	// those that every command gets.
+	Environment []string
+}
+
+// User is a user of the system.
+type User struct {
+	Name, Home, Shell string
+	UID, GID          uint32
+	Groups            []uint32 // the supplementary ones
 }
 
 // Rules are those of who may do what on a node.

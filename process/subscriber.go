@@ -69,23 +69,14 @@ type Subscriber struct {
 	process string
 	slots   chan struct{} // one for each run under way of a method without order
 
-	frames  chan Delivery
-	unacked chan unacked
+	frames  frames
 	ready   chan struct{}
 	planned chan struct{} // one slot: a message waits for a further run
 
-	mu    sync.Mutex // guards lanes
-	lanes map[kvstore.Stream]*lane
+	mu      sync.Mutex // guards lanes and unacked
+	lanes   map[kvstore.Stream]*lane
+	unacked chan unacked // to the process that runs messages without ACK, nil when there is none
 }
-
-const (
-	// framesWaiting bounds the frames between the transport and the inbox. When they are
-	// full the transport has to wait, and drops what it cannot hold.
-	framesWaiting = 64
-	// unackedWaiting bounds the messages without ACK between the transport and their run.
-	// Nobody waits for them: when they are full, more are dropped.
-	unackedWaiting = 256
-)
 
 // NewSubscriber checks the options and returns a subscriber.
 func NewSubscriber(opts SubscriberOptions) (*Subscriber, error) {
@@ -110,8 +101,7 @@ func NewSubscriber(opts SubscriberOptions) (*Subscriber, error) {
 		process: name,
 		log:     opts.Log.With(logattr.Process(name)),
 		slots:   make(chan struct{}, opts.MaxParallel),
-		frames:  make(chan Delivery, framesWaiting),
-		unacked: make(chan unacked, unackedWaiting),
+		frames:  newFrames(),
 		ready:   make(chan struct{}),
 		planned: make(chan struct{}, 1),
 		lanes:   map[kvstore.Stream]*lane{},
@@ -134,18 +124,10 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 			s.wake(ctx, id)
 		}
 	}
-	if err := s.start(ctx, s.process+" without ACK", s.serveUnacked); err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
 	subject := message.Subject{Node: s.opts.Env.Self, Method: s.opts.Spec.Name, Kind: s.opts.Spec.Kind}
 	for _, kind := range slices.Compact([]message.Kind{subject.Kind, subject.Kind.WithoutACK()}) {
 		subject.Kind = kind
-		sub, err := s.opts.Transport.Subscribe(subject.String(), func(d Delivery) {
-			select {
-			case s.frames <- d:
-			case <-ctx.Done():
-			}
-		})
+		sub, err := s.opts.Transport.Subscribe(subject.String(), func(d Delivery) { s.frames.put(ctx, d) })
 		if err != nil {
 			return fmt.Errorf("subscribe to %s: %w", subject, err)
 		}
@@ -154,7 +136,6 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 	close(s.ready)
 	due := time.NewTimer(0)
 	defer due.Stop()
-	var batch []Delivery
 	for {
 		select {
 		case <-ctx.Done():
@@ -163,19 +144,8 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 			s.runDue(ctx, due)
 		case <-due.C:
 			s.runDue(ctx, due)
-		case d := <-s.frames:
-			batch = append(batch[:0], d)
-		gather:
-			for len(batch) < framesWaiting {
-				select {
-				case d := <-s.frames:
-					batch = append(batch, d)
-				default:
-					break gather
-				}
-			}
-			s.take(ctx, batch)
-			clear(batch)
+		case <-s.frames.more:
+			s.take(ctx, s.frames.get())
 		}
 	}
 }
@@ -191,7 +161,7 @@ type received struct {
 func (s *Subscriber) take(ctx context.Context, batch []Delivery) {
 	var frames []received
 	for _, d := range batch {
-		if f, ok := s.check(d); ok {
+		if f, ok := s.check(ctx, d); ok {
 			frames = append(frames, f)
 		}
 	}
@@ -248,7 +218,7 @@ func (s *Subscriber) answer(subject string, a *wire.Ack) {
 
 // check decodes a frame and decides about each of its messages. It answers frames that make
 // no sense, and passes on those without ACK.
-func (s *Subscriber) check(d Delivery) (received, bool) {
+func (s *Subscriber) check(ctx context.Context, d Delivery) (received, bool) {
 	f, err := s.opts.Codec.DecodeFrame(d.Data)
 	if err == nil {
 		err = s.belongs(f, d)
@@ -307,7 +277,7 @@ func (s *Subscriber) check(d Delivery) (received, bool) {
 			Err: fmt.Errorf("%s: %s may not use %s here: %s", message.CodeDenied, f.From, s.opts.Spec.Name, why)})
 	}
 	if f.Epoch == 0 {
-		s.passUnacked(f.From, sound)
+		s.passUnacked(ctx, f.From, sound)
 		return received{}, false
 	}
 	s.reserve(&r, sound)

@@ -109,7 +109,7 @@ func rulesOf(configFolder string, env []string) (*config.Config, *methods.Regist
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	cfg, err := configOf(configFolder, env)
+	cfg, err := configOf(env, "configFolder", configFolder)
 	if err != nil {
 		return nil, nil, nil, usageError{err}
 	}

@@ -46,8 +46,10 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"acl", "show, explain and send the rules of who may do what", runACL},
+		{"audit", "see whether the audit log of the node that runs here is what was written", runAudit},
 		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
 		{"emulate", "run many nodes in this process, to see how a fleet of that size behaves", runEmulate},
+		{"keys", "show the key of this node, and say which keys of others it trusts", runKeys},
 		{"send", "hand messages to the node that runs here, from files or lines of its audit log", runSend},
 		{"version", "print the version", runVersion},
 	}

@@ -16,9 +16,7 @@ import (
 	"sync"
 
 	"steward/cmd/internal/audit"
-	"steward/config"
 	"steward/message"
-	"steward/methods"
 )
 
 const sendHelp = `steward send hands messages to the node that runs here, through its socket, and prints the
@@ -67,27 +65,11 @@ func runSend(ctx context.Context, args []string, s streams) error {
 
 // socketOf returns the socket of the node that has this configuration.
 func socketOf(configFolder, socketFolder string, env []string) (string, error) {
-	var args []string
-	if socketFolder != "" {
-		args = append(args, "-socketFolder="+socketFolder)
-	}
-	cfg, err := configOf(configFolder, env, args...)
+	cfg, err := configOf(env, "configFolder", configFolder, "socketFolder", socketFolder)
 	if err != nil {
 		return "", err
 	}
 	return filepath.Join(cfg.SocketFolder, "steward.sock"), nil
-}
-
-// configOf reads the configuration of a node.
-func configOf(configFolder string, env []string, args ...string) (*config.Config, error) {
-	if configFolder != "" {
-		args = append(args, "-configFolder="+configFolder)
-	}
-	registry, err := methods.Builtin()
-	if err != nil {
-		return nil, err
-	}
-	return config.Load(args, env, configMethods(registry))
 }
 
 func sendFile(ctx context.Context, socket, name string, s streams) error {

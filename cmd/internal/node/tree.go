@@ -15,8 +15,11 @@ import (
 // openTree builds the process tree. Children start in the order in which they stand here
 // and stop in the reverse one: intake closes first, the error kernel last.
 func (n *Node) openTree() error {
-	codec := wire.NewCodec()
-	codec.Plain = n.cfg.Compression == "off"
+	codec := n.opts.Codec
+	if plain := n.cfg.Compression == "off"; plain || codec == nil {
+		codec = wire.NewCodec()
+		codec.Plain = plain
+	}
 	publishers, err := n.supervisor("publishers", nil)
 	if err != nil {
 		return err
@@ -100,7 +103,7 @@ func (n *Node) kind(m message.Method) message.Kind {
 func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.Supervisor, error) {
 	op := newOperator(n)
 	n.operator = op
-	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op, Rules: op}
+	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op, Rules: op, Commands: n.commands}
 	op.make = func(spec process.Spec) (*process.Subscriber, error) {
 		return process.NewSubscriber(process.SubscriberOptions{
 			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Lanes: lanes,
