@@ -230,6 +230,31 @@ func TestOperationOfAnotherMethodDoesNotHideItsArguments(t *testing.T) {
 	}
 }
 
+// Who sends rules keeps that when any rules are allowed, and these are not denied.
+func TestRulesThatKeepTheirSender(t *testing.T) {
+	for rule, want := range map[string]bool{
+		"effect='allow'\nfrom=['central']\nmethods=['REQAclUpdate']":                           true,
+		"effect='allow'\nfrom=['*']\nmethods=['*']\nargs=['*']":                                true,
+		"effect='allow'\nfrom=['*']\nmethods=['*']\nargs=['...']":                              true,
+		"effect='allow'\nfrom=['*']\nmethods=['*']\nargs=[]":                                   false,
+		"effect='allow'\nfrom=['*']\nmethods=['*']\nargs=['version*']":                         false, // the next one may begin with a comment
+		"effect='allow'\nfrom=['ship1']\nmethods=['*']":                                        false,
+		"effect='allow'\nfrom=['*']\nmethods=['REQPing']":                                      false,
+		"effect='deny'\nfrom=['*']\nmethods=['*']\nargs=['rm', '...']\n" + allowed:             true,
+		"effect='deny'\nfrom=['*']\nmethods=['*']\nargs=['*name=*']\n" + allowed:               false,
+		"effect='deny'\nfrom=['c*']\nmethods=['REQA*']\n" + allowed:                            false,
+		"effect='deny'\nfrom=['ship*']\nmethods=['REQAclUpdate']\n" + allowed:                  true,
+		"effect='deny'\nfrom=['*']\nmethods=['REQAclUpdate']\nargs=['*', 'force']\n" + allowed: true,
+	} {
+		text := "version=1\n[[rules]]\nname='r'\n" + rule
+		if d := parse(t, text).Keeps("central", "REQAclUpdate", text); d.Allowed != want {
+			t.Errorf("%s: %+v", rule, d)
+		}
+	}
+}
+
+const allowed = "[[rules]]\nname='all'\neffect='allow'\nfrom=['*']\nmethods=['*']"
+
 func TestMistakesSayWhere(t *testing.T) {
 	const rule = "version=1\n[[rules]]\nname='a'\neffect='allow'\nfrom=['x']\nmethods=['REQPing']\n"
 	for text, want := range map[string]string{
