@@ -54,7 +54,7 @@ func TestSystemdUnitFits(t *testing.T) {
 		if len(words) == 0 {
 			continue // it takes back the one before
 		}
-		cfg, err := config.Load(words[1:], []string{"STEWARD_CONFIG_FOLDER=" + t.TempDir()}, configMethods(builtin(t)))
+		cfg, err := config.Load(append(words[1:], "-configFolder="+t.TempDir()), nil, configMethods(builtin(t))) // not one of this machine
 		if err != nil || words[0] != "/usr/local/bin/steward" || cfg.SocketFolder != "/run/"+service["RuntimeDirectory"][0] {
 			t.Errorf("%q: %v", start, err)
 		}
