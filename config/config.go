@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -33,7 +35,11 @@ type Config struct {
 	ClientCertFile       string // given with ClientKeyFile, or both empty
 	ClientKeyFile        string
 
+	NodeKeyFile      string // never empty after Load, nor is TrustedNodesFile
+	TrustedNodesFile string
+
 	ConfigFolder          string
+	ACLFile               string // empty: acl.toml in ConfigFolder, if there is one
 	SocketFolder          string
 	DatabaseFolder        string
 	SubscribersDataFolder string
@@ -171,6 +177,8 @@ func Load(args, env []string, methods []Method) (*Config, error) {
 	for method, nodes := range c.Subscribers {
 		c.Subscribers[method] = c.resolve(nodes)
 	}
+	c.NodeKeyFile = cmp.Or(c.NodeKeyFile, filepath.Join(c.ConfigFolder, "node.key"))
+	c.TrustedNodesFile = cmp.Or(c.TrustedNodesFile, filepath.Join(c.ConfigFolder, "trusted_nodes"))
 	return c, nil
 }
 

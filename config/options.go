@@ -42,8 +42,13 @@ func options(methods []Method) ([]option, error) {
 		text("clientCertFile", "", "file with the certificate to log in with", func(c *Config) *string { return &c.ClientCertFile }, anything),
 		text("clientKeyFile", "", "file with the key of clientCertFile", func(c *Config) *string { return &c.ClientKeyFile }, anything),
 	)
+	group("Signatures",
+		text("nodeKeyFile", "", "file with the private key of this node: an nkeys seed or an Ed25519 key of ssh-keygen; empty = node.key in the config folder, made when it is needed", func(c *Config) *string { return &c.NodeKeyFile }, anything),
+		text("trustedNodesFile", "", "file with the keys of other nodes, a line NODE KEY for each; empty = trusted_nodes in the config folder", func(c *Config) *string { return &c.TrustedNodesFile }, anything),
+	)
 	group("Folders",
 		text(nameConfigFolder, "./etc", "folder of config.toml; also by CONFIGFOLDER in the environment", func(c *Config) *string { return &c.ConfigFolder }, notEmpty),
+		text("aclFile", "", "file with the rules of who may do what, without which the node does not start; empty = acl.toml in the config folder, if there is one", func(c *Config) *string { return &c.ACLFile }, anything),
 		text("socketFolder", "./tmp", "folder of steward.sock", func(c *Config) *string { return &c.SocketFolder }, notEmpty),
 		text("databaseFolder", "./lib", "folder of the message store", func(c *Config) *string { return &c.DatabaseFolder }, notEmpty),
 		text("subscribersDataFolder", "./var", "folder below which methods write files", func(c *Config) *string { return &c.SubscribersDataFolder }, notEmpty),

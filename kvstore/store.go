@@ -222,6 +222,7 @@ func (s *Store) Close() error {
 	if s.db == nil {
 		return nil
 	}
+	s.noteFree()
 	err := s.db.Close()
 	s.db, s.broken = nil, nil
 	return err

@@ -20,8 +20,6 @@ const (
 	commandGrace = 3 * time.Second
 	// commandDrain is how long the rest of the output may take once the group is dead.
 	commandDrain = time.Second
-	// placeholder stands for the output of the request in the arguments of a reply method.
-	placeholder = "{{STEWARD_DATA}}"
 	// longestArg bounds one argument, in bytes, as Linux does.
 	longestArg = 128<<10 - 1
 )
@@ -188,17 +186,17 @@ func outlast(parent context.Context, after time.Duration) (context.Context, func
 }
 
 // arguments returns the command and its arguments. In those of a reply method the
-// placeholder is replaced by the output of the request.
+// [message.DataPlaceholder] is replaced by the output of the request.
 func arguments(m *message.Message, in *input) ([]string, error) {
 	args := append([]string(nil), m.Data...)
 	for i, a := range args {
 		if strings.IndexByte(a, 0) >= 0 {
 			return nil, fmt.Errorf("element %d of data holds a NUL byte, which no argument can", i+1)
 		}
-		if i == 0 || !m.IsReply() || !strings.Contains(a, placeholder) {
+		if i == 0 || !m.IsReply() || !strings.Contains(a, message.DataPlaceholder) {
 			continue
 		}
-		size := int64(len(a)) + int64(strings.Count(a, placeholder))*(in.size-int64(len(placeholder)))
+		size := int64(len(a)) + int64(strings.Count(a, message.DataPlaceholder))*(in.size-int64(len(message.DataPlaceholder)))
 		if size > longestArg {
 			return nil, argsTooLong(in)
 		}
@@ -206,13 +204,13 @@ func arguments(m *message.Message, in *input) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		args[i] = strings.ReplaceAll(a, placeholder, text)
+		args[i] = strings.ReplaceAll(a, message.DataPlaceholder, text)
 	}
 	return args, nil
 }
 
 func argsTooLong(in *input) error {
-	return fmt.Errorf("the arguments are too long with %d bytes of output in them: leave %s out, the command gets the output on stdin too", in.size, placeholder)
+	return fmt.Errorf("the arguments are too long with %d bytes of output in them: leave %s out, the command gets the output on stdin too", in.size, message.DataPlaceholder)
 }
 
 // startError says why a command did not start.

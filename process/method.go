@@ -71,6 +71,10 @@ type Spec struct {
 	Undo   func(env *Env, mark []byte) error
 }
 
+// Allowed decides whether a message from another node may be run here. The error says for people why
+// not.
+type Allowed func(from message.Node, m *message.Message) error
+
 // Env is what a node lends to its methods.
 type Env struct {
 	Self    message.Node
@@ -83,6 +87,8 @@ type Env struct {
 	Operator Operator
 	// Commands is how commands are run.
 	Commands Commands
+	// Rules are how REQAclUpdate reaches the rules of the node; nil where that is not to be.
+	Rules Rules
 }
 
 // Commands says how a node runs commands.
@@ -99,6 +105,14 @@ type User struct {
 	Name, Home, Shell string
 	UID, GID          uint32
 	Groups            []uint32 // the supplementary ones
+}
+
+// Rules are those of who may do what on a node.
+type Rules interface {
+	// Replace puts a text in the place of the rules and in force, if its version is higher. by is the node
+	// that wants that. One that shuts out who sends rules is refused unless force is set. It returns what
+	// was done, as a line for people.
+	Replace(text string, by message.Node, force bool) (string, error)
 }
 
 // Operator is what an operator may ask of a node while it runs. Nothing of it outlasts that

@@ -16,9 +16,7 @@ import (
 	"sync"
 
 	"steward/cmd/internal/audit"
-	"steward/config"
 	"steward/message"
-	"steward/methods"
 )
 
 const sendHelp = `steward send hands messages to the node that runs here, through its socket, and prints the
@@ -74,22 +72,6 @@ func socketOf(configFolder, socketFolder string, env []string) (string, error) {
 	return filepath.Join(cfg.SocketFolder, "steward.sock"), nil
 }
 
-// configOf loads the configuration of the node that runs here. given are names of settings and values,
-// of which the empty ones are not given.
-func configOf(env []string, given ...string) (*config.Config, error) {
-	var args []string
-	for i := 0; i < len(given); i += 2 {
-		if given[i+1] != "" {
-			args = append(args, "-"+given[i]+"="+given[i+1])
-		}
-	}
-	registry, err := methods.Builtin()
-	if err != nil {
-		return nil, err
-	}
-	return config.Load(args, env, configMethods(registry))
-}
-
 func sendFile(ctx context.Context, socket, name string, s streams) error {
 	in := s.in
 	if name != "-" {
@@ -104,17 +86,25 @@ func sendFile(ctx context.Context, socket, name string, s streams) error {
 	if err != nil {
 		return fmt.Errorf("send %s: %w", name, err)
 	}
+	if err := hand(ctx, socket, text, s.out); err != nil {
+		return fmt.Errorf("send %s: %w", name, err)
+	}
+	return nil
+}
+
+// hand writes messages to a node's socket and prints the ids of those that the node has accepted.
+func hand(ctx context.Context, socket string, text io.Reader, out io.Writer) error {
 	ids, refused, err := handIn(ctx, socket, text)
 	for _, id := range ids {
-		fmt.Fprintln(s.out, id)
+		fmt.Fprintln(out, id)
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("send %s: %w", name, err)
+		return err
 	case len(refused) > 0:
-		return fmt.Errorf("send %s: %w", name, errors.Join(refused...))
+		return errors.Join(refused...)
 	case len(ids) == 0:
-		return fmt.Errorf("send %s: it holds no message", name)
+		return errors.New("it holds no message")
 	}
 	return nil
 }

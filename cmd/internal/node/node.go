@@ -26,6 +26,7 @@ import (
 	"steward/internal/logattr"
 	"steward/kvstore"
 	"steward/message"
+	"steward/message/wire"
 	"steward/methods"
 	"steward/process"
 	"steward/process/ingress"
@@ -33,6 +34,7 @@ import (
 	"steward/process/transport/loopback"
 	"steward/process/transport/nameguard"
 	"steward/process/transport/natstransport"
+	"steward/security/acl"
 )
 
 // Options are what a node needs besides its configuration.
@@ -42,6 +44,8 @@ type Options struct {
 	Log            *slog.Logger
 	Stdout, Stderr io.Writer // for REQToConsole
 	Version        string
+	// Codec, if not nil, is shared with other nodes of this process: a compressor has a third of a MB.
+	Codec *wire.Codec
 }
 
 // Node is one node.
@@ -64,6 +68,7 @@ type Node struct {
 	guard     *nameguard.Transport
 	transport process.Transport
 	kernel    *errorkernel.Kernel
+	rules     *acl.File
 	teller    *errorkernel.Teller
 	router    *process.Router
 	progress  process.Progress
@@ -97,7 +102,7 @@ func New(opts Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openKernel, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openBroker, n.openTransport, n.openTree} {
+	for _, build := range []func() error{n.openKernel, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openBroker, n.openTransport, n.openTree} {
 		if err := build(); err != nil {
 			return nil, err
 		}
