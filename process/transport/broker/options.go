@@ -65,8 +65,7 @@ const (
 
 // door says what is wrong with who gets in at the address.
 func (o Options) door(hasTLS, hasLogin bool) error {
-	host, _, err := net.SplitHostPort(o.Addr)
-	if err != nil || loopback(host) || o.Insecure || hasTLS && hasLogin {
+	if Loopback(o.Addr) || o.Insecure || hasTLS && hasLogin {
 		return nil
 	}
 	missing := "neither TLS nor logins"
@@ -76,13 +75,15 @@ func (o Options) door(hasTLS, hasLogin bool) error {
 		missing = "no TLS"
 	}
 	return fmt.Errorf("other machines can reach it, and there is %s: "+
-		"give -embeddedBrokerCertFile and -embeddedBrokerKeyFile, and name the nodes that may log in; "+
+		"give -embeddedBrokerCertFile and -embeddedBrokerKeyFile, and do not switch -embeddedBrokerLogin off; "+
 		"or 127.0.0.1 as its host; or, in a network that is closed by other means, -embeddedBrokerInsecure=yes", missing)
 }
 
-func loopback(host string) bool {
+// Loopback reports whether only processes of this machine reach what listens on addr.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // check is about options that exclude or need each other.

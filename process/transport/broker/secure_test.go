@@ -599,3 +599,28 @@ func errorLine(t *testing.T, in *bufio.Scanner) string {
 	t.Fatalf("no error: %v", in.Err())
 	return ""
 }
+
+// Who reaches the port cannot fill the log.
+func TestStrangersAreOneLineInTheLog(t *testing.T) {
+	a, other := authority(t), authority(t)
+	cert, key := issue(t, a, "broker")
+	var out lines
+	_, ship1 := user(t, "ship1")
+	stranger, _ := user(t, "ship1")
+	s := start(t, Options{CertFile: cert, KeyFile: key, Self: "central", Access: &Access{Central: "central", Users: []User{ship1}},
+		Log: slog.New(slog.NewTextHandler(&out, nil))})
+	for range 3 {
+		for _, opts := range [][]nats.Option{{nats.RootCAs(other.File)}, {nats.RootCAs(a.File), withKey(stranger)}} {
+			if nc, err := nats.Connect(s.ClientURL(), opts...); err == nil {
+				nc.Close()
+				t.Fatal("let in")
+			}
+		}
+	}
+	s.Shutdown()
+	for what, want := range map[string]int{"level=WARN": 2, "TLS handshake error": 1, "authentication error": 1, "level=ERROR": 0} {
+		if got := strings.Count(out.String(), what); got != want {
+			t.Errorf("%s: %d times, want %d:\n%s", what, got, want, out.String())
+		}
+	}
+}
