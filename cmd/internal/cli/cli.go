@@ -44,6 +44,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"broker-config", "print a nats-server configuration with the permissions that the nodes need", runBrokerConfig},
 		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
 		{"emulate", "run many nodes in this process, to see how a fleet of that size behaves", runEmulate},
 		{"keys", "show the key of this node, and say which keys of others it trusts", runKeys},

@@ -22,7 +22,7 @@ func (n *Node) openBroker() error {
 		Addr: n.cfg.EmbeddedBroker, Name: string(n.self), Self: n.self,
 		CertFile: n.cfg.EmbeddedBrokerCertFile, KeyFile: n.cfg.EmbeddedBrokerKeyFile, CAFile: n.cfg.EmbeddedBrokerCAFile,
 		Insecure: n.cfg.EmbeddedBrokerInsecure == "yes", MaxConnections: n.cfg.EmbeddedBrokerMaxConnections,
-		MaxPayload: brokerPayload(n.cfg.MaxMessageSize),
+		MaxPayload: broker.PayloadFor(n.cfg.MaxMessageSize),
 		Log:        n.log.With(logattr.Process("broker")),
 	}
 	login := n.cfg.EmbeddedBrokerLogin == "yes" || n.cfg.EmbeddedBrokerLogin == "auto" && !broker.Loopback(opts.Addr)
@@ -46,10 +46,6 @@ func (n *Node) openBroker() error {
 	}
 	return nil
 }
-
-// brokerPayload is the largest frame of the embedded broker, in bytes: the largest message
-// with what is around it, and not less than brokers outside take.
-func brokerPayload(maxMessage int) int { return max(1<<20, maxMessage+64<<10) }
 
 // usersEvery is how often the list of trusted keys is looked at.
 const usersEvery = time.Second

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"steward/message"
 )
@@ -61,6 +62,10 @@ const (
 	// Over a link with a long way a handshake takes seconds. Who has not logged in by then
 	// is cut off.
 	tlsTimeout, authTimeout = 10, 15 // seconds
+	// A client that takes nothing of what is sent to it is cut off after this long, or with
+	// so much waiting for it. One on a slow link that takes something is not.
+	writeDeadline = 10 * time.Second
+	maxPending    = 32 << 20 // bytes a client
 )
 
 // door says what is wrong with who gets in at the address.
@@ -105,7 +110,8 @@ func (o Options) check() error {
 	return nil
 }
 
-// maxPending is how many bytes may wait for a client before it is cut off.
-const maxPending = 32 << 20
+// PayloadFor is the largest frame for messages of up to so many bytes: with what is around
+// them, and not less than a nats-server takes that is not told.
+func PayloadFor(maxMessage int) int { return max(defaultMaxPayload, maxMessage+64<<10) }
 
 func (o Options) maxPayload() int { return cmp.Or(o.MaxPayload, defaultMaxPayload) }
