@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -49,9 +50,19 @@ type Config struct {
 	TrustedNodesFile string
 
 	ConfigFolder          string
+	ACLFile               string // empty: acl.toml in ConfigFolder, if there is one
 	SocketFolder          string
 	DatabaseFolder        string
 	SubscribersDataFolder string
+
+	// SocketOwner and SocketGroup are names or numbers, empty for those of the node.
+	SocketOwner string
+	SocketGroup string
+	SocketMode  fs.FileMode
+
+	RunAsUser string // empty: the user of the node
+	// CommandEnvironment names variables of the node that commands get, too.
+	CommandEnvironment []string
 
 	// The ways in besides the socket; empty: off. TCPListener is host:port, the others are paths.
 	TCPListener   string

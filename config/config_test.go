@@ -166,7 +166,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 			EmbeddedBrokerLogin: "auto", EmbeddedBrokerReach: "events", EmbeddedBrokerMaxConnections: 10_000, EmbeddedBrokerInsecure: "no",
 			NodeKeyFile: filepath.Join(dir, "node.key"), TrustedNodesFile: filepath.Join(dir, "trusted_nodes"),
 			Compression: "zstd", WindowMessages: 4096, WindowBytes: 4 << 20, AuditLogSize: 64, AuditLogFiles: 10,
-			ConfigFolder: dir, SocketFolder: "./tmp", DatabaseFolder: "./lib", SubscribersDataFolder: "./var",
+			ConfigFolder: dir, SocketFolder: "./tmp", DatabaseFolder: "./lib", SubscribersDataFolder: "./var", SocketMode: 0o600,
 			DefaultMessageTimeout: 5 * time.Second, DefaultMessageRetries: 3, DefaultMethodTimeout: 10 * time.Second,
 			ErrorMessageTimeout: time.Minute, ErrorMessageRetries: 0,
 			RingBufferSize: 1_000_000, RingBufferBytes: 4 << 30, MaxMessageSize: 524288, MaxParallel: 64,

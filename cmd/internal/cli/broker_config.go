@@ -67,7 +67,7 @@ func runBrokerConfig(_ context.Context, args []string, s streams) error {
 	if err != nil {
 		return usageError{hinted{fmt.Errorf("broker-config: %w", err), "steward broker-config -h"}}
 	}
-	cfg, err := configOf(*folder, s.env)
+	cfg, err := configOf(s.env, "configFolder", *folder)
 	if err != nil {
 		return usageError{err}
 	}

@@ -25,6 +25,7 @@ const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2
+	exitDenied      = 4
 	exitInterrupted = 130
 )
 
@@ -44,6 +45,8 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"acl", "show, explain and send the rules of who may do what", runACL},
+		{"audit", "see whether the audit log of the node that runs here is what was written", runAudit},
 		{"broker-config", "print a nats-server configuration with the permissions that the nodes need", runBrokerConfig},
 		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
 		{"emulate", "run many nodes in this process, to see how a fleet of that size behaves", runEmulate},
@@ -52,6 +55,9 @@ func commands() []command {
 		{"version", "print the version", runVersion},
 	}
 }
+
+// errDenied ends a command that has said so itself.
+var errDenied = errors.New("denied")
 
 // usageError is an error in the arguments.
 type usageError struct{ error }
@@ -82,6 +88,8 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return exitDone
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
+	case errors.Is(err, errDenied):
+		return exitDenied
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "steward: %s\n", line)

@@ -12,7 +12,6 @@ import (
 
 	"steward/config"
 	"steward/message"
-	"steward/methods"
 	"steward/security"
 )
 
@@ -84,7 +83,7 @@ func runKeys(_ context.Context, args []string, s streams) error {
 	case n < command.least || n > command.most:
 		return usageError{hinted{fmt.Errorf("keys %s: %d arguments", name, n), strings.TrimSpace("steward keys " + name + " [flags] " + command.args)}}
 	}
-	cfg, err := configOf(*configFolder, s.env)
+	cfg, err := configOf(s.env, "configFolder", *configFolder)
 	if err != nil {
 		return usageError{err}
 	}
@@ -93,19 +92,6 @@ func runKeys(_ context.Context, args []string, s streams) error {
 		return fmt.Errorf("keys %s: %w", name, err)
 	}
 	return err
-}
-
-// configOf returns the configuration in a folder, or in the usual one.
-func configOf(folder string, env []string, more ...string) (*config.Config, error) {
-	var args []string
-	if folder != "" {
-		args = append(args, "-configFolder="+folder)
-	}
-	registry, err := methods.Builtin()
-	if err != nil {
-		return nil, err
-	}
-	return config.Load(append(args, more...), env, configMethods(registry))
 }
 
 // print writes v as JSON, or else the text.

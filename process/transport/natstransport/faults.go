@@ -108,16 +108,28 @@ func (f *faults) report(subject string, err error) {
 	f.reporter.Report(errorkernel.Event{Class: errorkernel.LinkFailed, Process: "transport", Subject: subject, Err: err})
 }
 
-// linkFaults is faults for one connection. It is used by the library's callback goroutine
-// alone.
+// linkFaults is faults for one connection.
 type linkFaults struct {
 	*faults
-	slow     map[string]time.Time // when a subscription last dropped frames
-	reported map[string]bool
+	reported map[string]bool // used by the library's callback goroutine alone
+
+	slowMu sync.Mutex
+	slow   map[string]time.Time // when a subscription last dropped frames; guarded by slowMu
 }
 
 func (f *faults) link() *linkFaults {
 	return &linkFaults{faults: f, slow: make(map[string]time.Time), reported: make(map[string]bool)}
+}
+
+// dropped notes that a subscription had no room for a frame.
+func (f *linkFaults) dropped(subject string) {
+	f.slowMu.Lock()
+	defer f.slowMu.Unlock()
+	now := time.Now()
+	if now.Sub(f.slow[subject]) > burst {
+		f.log.Warn("frames dropped: they arrive faster than they are taken", "subject", subject)
+	}
+	f.slow[subject] = now
 }
 
 // notAllowed tells of a subject that is not in the permissions of this node. What can be done
@@ -149,11 +161,7 @@ var quoted = regexp.MustCompile(`"([^"]*)"`)
 func (f *linkFaults) async(sub *nats.Subscription, err error) {
 	switch {
 	case errors.Is(err, nats.ErrSlowConsumer) && sub != nil:
-		now := time.Now()
-		if now.Sub(f.slow[sub.Subject]) > burst {
-			f.log.Warn("frames dropped: they arrive faster than they are taken", "subject", sub.Subject)
-		}
-		f.slow[sub.Subject] = now
+		f.dropped(sub.Subject)
 	case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, nats.ErrMaxSubscriptionsExceeded),
 		errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
 		errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrAuthorization):
