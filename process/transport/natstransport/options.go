@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"steward/errorkernel"
-	"steward/process/transport/internal/secretfile"
+	"steward/security"
 )
 
 // InProcess connects to a broker in this process.
@@ -162,8 +162,8 @@ func (o *Options) nats() (nats.Options, error) {
 		}
 		switch {
 		case o.ClientCert != "" && o.ClientKey != "":
-			if err := secretfile.Check("client key file", o.ClientKey); err != nil {
-				return n, err
+			if err := security.CheckPrivate(o.ClientKey); err != nil {
+				return n, fmt.Errorf("client key file: %w", err)
 			}
 			opts = append(opts, nats.ClientCert(o.ClientCert, o.ClientKey))
 		case o.ClientCert != "" || o.ClientKey != "":
@@ -198,8 +198,8 @@ func (o *Options) login() (nats.Option, error) {
 	case given > 1:
 		return nil, errors.New("nkey seed file, creds file and key: only one of them can be used")
 	case o.NkeySeedFile != "":
-		if err := secretfile.Check("nkey seed file", o.NkeySeedFile); err != nil {
-			return nil, err
+		if err := security.CheckPrivate(o.NkeySeedFile); err != nil {
+			return nil, fmt.Errorf("nkey seed file: %w", err)
 		}
 		nkey, err := nats.NkeyOptionFromSeed(o.NkeySeedFile)
 		if err != nil {
@@ -207,8 +207,8 @@ func (o *Options) login() (nats.Option, error) {
 		}
 		return nkey, nil
 	case o.CredsFile != "":
-		if err := secretfile.Check("creds file", o.CredsFile); err != nil {
-			return nil, err
+		if err := security.CheckPrivate(o.CredsFile); err != nil {
+			return nil, fmt.Errorf("creds file: %w", err)
 		}
 		return nats.UserCredentials(o.CredsFile), nil
 	case o.Key != nil:
