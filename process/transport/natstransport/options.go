@@ -59,7 +59,6 @@ type Options struct {
 	// files, and in ClientKey, is for their owner alone.
 	NkeySeedFile, CredsFile string
 	Key                     Key
-	public                  string // of the key in use, once it is known
 
 	// Log gets one line for each change of the link. Nil drops them.
 	Log *slog.Logger
@@ -182,7 +181,6 @@ func (o *Options) nats() (nats.Options, error) {
 			return n, err
 		}
 	}
-	o.public = n.Nkey
 	return n, nil
 }
 
