@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"steward/internal/certtest"
 	"steward/kvstore"
 	"steward/message"
 )
@@ -187,6 +188,18 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Check(err)
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]), seed, 0o600))
 		ts.Setenv(args[1], public)
+	},
+	// cert NAME: makes NAME.crt and NAME.key, which an authority of the script, in ca.pem, has signed.
+	"cert": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 1, "cert NAME")
+		w := theWorld(ts)
+		var err error
+		if w.authority == nil {
+			w.authority, err = certtest.New(w.dir)
+			ts.Check(err)
+		}
+		_, _, err = w.authority.Issue(args[0])
+		ts.Check(err)
 	},
 	// waitfor [-in DURATION] FILE TEXT [N]: waits until the file holds the text, N times or more.
 	// With @FILE it is the file whose name is in that one.

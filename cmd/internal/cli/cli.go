@@ -47,6 +47,7 @@ func commands() []command {
 	return []command{
 		{"acl", "show, explain and send the rules of who may do what", runACL},
 		{"audit", "see whether the audit log of the node that runs here is what was written", runAudit},
+		{"broker-config", "print a nats-server configuration with the permissions that the nodes need", runBrokerConfig},
 		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
 		{"emulate", "run many nodes in this process, to see how a fleet of that size behaves", runEmulate},
 		{"keys", "show the key of this node, and say which keys of others it trusts", runKeys},

@@ -49,6 +49,9 @@ func (n *Node) openTree() error {
 		child("router", func() process.Service { return n.router }),
 		child("presence", n.router.Presence),
 	}
+	if n.users != nil {
+		children = append(children, child("broker users", func() process.Service { return n.users }))
+	}
 	socket, err := n.socket()
 	if err != nil {
 		return err
