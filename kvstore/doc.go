@@ -1,6 +1,7 @@
 // Package kvstore is the bbolt file of a node: the ring buffer of messages that wait for
 // their receivers, the inbox of messages that wait for their method, the positions of all
-// streams, the dead letters, the bad ends that have to be told, and the history of every message.
+// streams, the dead letters, the bad ends that have to be told, the requests that have no reply yet, and
+// the history of every message.
 //
 // One goroutine writes. What callers hand in while a commit is being synced shares the
 // next commit, so a busy store pays one sync for many operations and an idle one pays no

@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -152,7 +153,7 @@ func (s *Store) prepare() error {
 }
 
 // prepareLater makes the buckets that a file of the first versions lacks, and counts what is in
-// them.
+// those that are bounded.
 func (s *Store) prepareLater() error {
 	var missing [][]byte
 	counts := []*uint64{&s.sizes.Scheduled, &s.sizes.Untold} // as laterBuckets
@@ -161,6 +162,9 @@ func (s *Store) prepareLater() error {
 			b := tx.Bucket(name)
 			if b == nil {
 				missing = append(missing, name)
+				continue
+			}
+			if i >= len(counts) {
 				continue
 			}
 			if err := b.ForEach(func(_, _ []byte) error { *counts[i]++; return nil }); err != nil {
@@ -176,6 +180,11 @@ func (s *Store) prepareLater() error {
 		for _, name := range missing {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
+			}
+			if bytes.Equal(name, bucketAwaited) {
+				if err := s.awaitAll(tx); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
