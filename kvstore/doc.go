@@ -11,7 +11,7 @@
 // The pages of a file are checked before it is used; a damaged one is set aside, never deleted.
 // A commit of which it is not known whether it has reached the disk (the last sync of it went
 // wrong) is taken back before anything else is read or written; as long as that does not work
-// either, every operation fails and says why. Readers see only what is on disk.
+// either, every operation fails and says why, and it is tried again each second. Readers see only what is on disk.
 //
 // A file of which most is free again is made smaller, at Open or when nobody writes.
 //

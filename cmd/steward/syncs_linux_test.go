@@ -26,7 +26,7 @@ var systemPrograms = map[string]func(){"watched": watchedMain}
 type syncs struct {
 	t testing.TB
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards what follows, and is held when fail is called
 	fail   func(path string) bool
 	failed int
 }
