@@ -19,13 +19,14 @@ import (
 	"steward/message"
 )
 
-// breaking is a fleet of which the syncs of a node can fail.
+// breaking is a fleet of which the syncs of some nodes can fail.
 type breaking struct {
 	*fleet
 	syncs map[string]*syncs
 }
 
-func newBreaking(t *testing.T, nodes ...string) *breaking {
+// emptyBreaking has nothing running yet.
+func emptyBreaking(t *testing.T, nodes ...string) *breaking {
 	t.Helper()
 	b := &breaking{emptyFleet(t, 2*time.Minute), map[string]*syncs{}}
 	b.disks = map[string]disk{}
@@ -33,6 +34,13 @@ func newBreaking(t *testing.T, nodes ...string) *breaking {
 		b.syncs[name] = newSyncs(t)
 		b.disks[name] = b.syncs[name]
 	}
+	return b
+}
+
+// newBreaking is a broker, central and ship1, and they run.
+func newBreaking(t *testing.T, nodes ...string) *breaking {
+	t.Helper()
+	b := emptyBreaking(t, nodes...)
 	for _, name := range []string{"broker", "central", "ship1"} {
 		b.start(name)
 	}
@@ -53,6 +61,18 @@ func (b *breaking) failures(node string, n int) {
 	b.t.Helper()
 	from := b.syncs[node].count()
 	b.until(fmt.Sprintf("%d more syncs of %s have failed", n, node), func() bool { return b.syncs[node].count() >= from+n })
+}
+
+// work has all syncs work again, of each node of which some have to have failed.
+func (b *breaking) work() {
+	b.t.Helper()
+	for name, s := range b.syncs {
+		n := s.count()
+		if b.t.Logf("%d syncs of %s have failed", n, name); n == 0 {
+			b.t.Error("that is none")
+		}
+		s.set(nil)
+	}
 }
 
 // refuse hands messages to central, which has to say that it does not accept them, and why.
@@ -328,12 +348,7 @@ func TestSyncsThatFailNowAndThenLoseNothing(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range b.syncs {
-		if s.count() == 0 {
-			t.Error("no sync has failed")
-		}
-		s.set(nil)
-	}
+	b.work()
 	last := lines.next(rounds, 1)
 	end := commands.next(rounds, 1)
 	ids := b.send(append(appending(last), map[string]any{"toNode": "ship1", "method": "REQCliCommand", "fileName": "replies", "ACKTimeout": 1, "retries": 0,
@@ -366,8 +381,7 @@ func TestWaysInWhoseSyncsFailHandInOnce(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	b := &breaking{emptyFleet(t, 2*time.Minute), map[string]*syncs{"central": newSyncs(t)}}
-	b.disks = map[string]disk{"central": b.syncs["central"]}
+	b := emptyBreaking(t, "central")
 	b.args = []string{"-readFolder=./in", "-inFile=./inmsg.txt"}
 	home := filepath.Join(b.dir, "central")
 	if err := os.MkdirAll(filepath.Join(home, "in"), 0o700); err != nil {
@@ -424,13 +438,63 @@ func TestWaysInWhoseSyncsFailHandInOnce(t *testing.T) {
 // TestNodeStartsWhenItsConfigurationCannotBeSynced: it says so, and has all that it needs.
 func TestNodeStartsWhenItsConfigurationCannotBeSynced(t *testing.T) {
 	t.Parallel()
-	b := &breaking{emptyFleet(t, time.Minute), map[string]*syncs{"central": newSyncs(t)}}
-	b.disks = map[string]disk{"central": b.syncs["central"]}
+	b := emptyBreaking(t, "central")
 	b.fail("central", "etc")
 	b.start("central")
 	if !slices.ContainsFunc(b.lines("central", "log"), func(line string) bool {
 		return strings.Contains(line, "WARN") && strings.Contains(line, "input/output error")
 	}) {
 		t.Errorf("its log says %q", b.lines("central", "log"))
+	}
+}
+
+// TestSyncsThatFailAndKillsLoseNothing: a node is killed while its syncs fail now and then, and its next start
+// finds what they left.
+func TestSyncsThatFailAndKillsLoseNothing(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	b := newBreaking(t, "central", "ship1")
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	breakDown := func(name string) {
+		rnd := rand.New(rand.NewPCG(seed, rnd.Uint64()))
+		b.syncs[name].set(func(string) bool { return rnd.IntN(4) == 0 })
+	}
+	breakDown("central")
+	breakDown("ship1")
+	var lines ledger
+	refused := map[string]bool{}
+	const rounds, arrays, each = 8, 6, 5
+	for round := range rounds {
+		for i := range arrays {
+			numbers := lines.next(round*arrays+i, each)
+			ids, err := b.offer(appending(numbers))
+			for j, n := range numbers {
+				if err == nil {
+					lines.sent[n].id = ids[j]
+				} else if strings.Contains(err.Error(), `{"error":`) {
+					refused[strconv.Itoa(n)] = true
+				}
+			}
+		}
+		victim := []string{"central", "ship1"}[rnd.IntN(2)]
+		b.kill(victim)
+		b.syncs[victim].set(nil)
+		b.start(victim)
+		breakDown(victim)
+	}
+	b.work()
+	last := lines.next(rounds*arrays, 1)
+	lines.sent[last[0]].id = b.send(appending(last))[0]
+	const file = "var/eio/central/lines"
+	b.until("the last line is there", func() bool { return slices.Contains(b.lines("ship1", file), strconv.Itoa(last[0])) })
+	arrived := b.lines("ship1", file)
+	if err := lines.check(arrived, true, true, nil); err != nil {
+		t.Error(err)
+	}
+	for _, n := range arrived {
+		if refused[n] {
+			t.Errorf("%s was refused, and came", n)
+		}
 	}
 }
