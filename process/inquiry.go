@@ -23,23 +23,24 @@ import (
 // besides, about a bounded number of requests at a time. Only the answer to the question under way
 // counts. It is about single requests, by their ids, so it may be late: what is not known any more
 // does not become known again.
+//
+// Who may send to a node may ask it, and who acknowledges may answer: questions go where messages go, and
+// answers where acks go, so that a broker's permissions need nothing for them.
 type inquiry struct {
 	r     *Router
 	ready chan struct{}
-	// answers takes what arrives to the questions under way, which Serve owns.
-	answers chan heardAnswer
-	asked   map[message.Node]*asking
+	asked map[message.Node]*asking // owned by Serve
 }
 
 // asking is a question that has no answer yet.
 type asking struct {
-	word string // the end of the subject of its answer, made up for it
-	last message.ID
+	token string // the end of the subject of its answer, made up for it
+	last  message.ID
 }
 
 // heardAnswer is an answer, or the link's notice that nobody listens (nil).
 type heardAnswer struct {
-	word string
+	token string
 	*wire.Answer
 }
 
@@ -50,24 +51,27 @@ const answersWaiting = 64
 // Inquiry returns the service that finds out which requests will have no reply. It has to be started
 // before the presence: others ask this node when they hear that it is there.
 func (r *Router) Inquiry() Service {
-	return &inquiry{r: r, ready: make(chan struct{}), answers: make(chan heardAnswer, answersWaiting), asked: map[message.Node]*asking{}}
+	return &inquiry{r: r, ready: make(chan struct{}), asked: map[message.Node]*asking{}}
 }
 
-func openSubject(n message.Node) string { return string(n) + ".OPEN" }
+// openSubject is that of questions to a node. No method has such a name.
+func openSubject(n message.Node) string {
+	return message.Subject{Node: n, Method: "OPEN", Kind: message.EventACK}.String()
+}
+
+// answerToken begins the tokens of answers, which no other ack subjects of this run have.
+func (r *Router) answerToken() string { return r.token + "-" }
 
 // Ready is closed when questions are heard.
 func (q *inquiry) Ready() <-chan struct{} { return q.ready }
 
 // Serve asks and answers until ctx ends.
 func (q *inquiry) Serve(ctx context.Context) error {
-	mine := openSubject(q.r.opts.Self)
-	for subject, handle := range map[string]func(Delivery){mine: q.answer, mine + ".*": q.hear} {
-		sub, err := q.r.opts.Transport.Subscribe(subject, handle)
-		if err != nil {
-			return fmt.Errorf("subscribe to %s: %w", subject, err)
-		}
-		defer sub.Close()
+	sub, err := q.r.opts.Transport.Subscribe(openSubject(q.r.opts.Self), q.answer)
+	if err != nil {
+		return fmt.Errorf("subscribe to questions: %w", err)
 	}
+	defer sub.Close()
 	close(q.ready)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -85,7 +89,7 @@ func (q *inquiry) Serve(ctx context.Context) error {
 			for _, n := range q.r.takeHeard() {
 				q.ask(n, message.ID{})
 			}
-		case a := <-q.answers:
+		case a := <-q.r.answers:
 			q.take(a)
 		}
 	}
@@ -120,29 +124,29 @@ func (q *inquiry) ask(n message.Node, after message.ID) {
 		return
 	}
 	data, err := q.r.opts.Codec.EncodeQuestion(&wire.Question{From: q.r.opts.Self, To: n, IDs: ids})
-	word := strings.ToLower(rand.Text())
+	token := q.r.answerToken() + strings.ToLower(rand.Text())
 	if err == nil {
-		err = q.r.opts.Transport.Publish(openSubject(n), openSubject(q.r.opts.Self)+"."+word, data)
+		err = q.r.opts.Transport.Publish(openSubject(n), ackSubject(q.r.opts.Self, token), data)
 	}
 	if err != nil { // there is a next time
 		q.r.opts.Log.Debug("question not sent", logattr.To(n), logattr.Err(err))
 		return
 	}
-	q.asked[n] = &asking{word: word, last: ids[len(ids)-1]}
+	q.asked[n] = &asking{token: token, last: ids[len(ids)-1]}
 }
 
-// hear takes an answer to Serve.
-func (q *inquiry) hear(d Delivery) {
-	a := heardAnswer{word: d.Subject[strings.LastIndexByte(d.Subject, '.')+1:]}
+// hearAnswer takes an answer to the inquiry.
+func (r *Router) hearAnswer(token string, d Delivery) {
+	a := heardAnswer{token: token}
 	if !d.NoResponders {
 		var err error
-		if a.Answer, err = q.r.opts.Codec.DecodeAnswer(d.Data); err != nil {
-			q.r.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "inquiry", Err: err, Subject: d.Subject})
+		if a.Answer, err = r.opts.Codec.DecodeAnswer(d.Data); err != nil {
+			r.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "inquiry", Err: err, Subject: d.Subject})
 			return
 		}
 	}
 	select {
-	case q.answers <- a:
+	case r.answers <- a:
 	default:
 	}
 }
@@ -152,14 +156,14 @@ func (q *inquiry) hear(d Delivery) {
 func (q *inquiry) take(a heardAnswer) {
 	if a.Answer == nil {
 		for n, asked := range q.asked {
-			if asked.word == a.word {
+			if asked.token == a.token {
 				delete(q.asked, n)
 			}
 		}
 		return
 	}
 	asked := q.asked[a.By]
-	if asked == nil || asked.word != a.word || a.To != q.r.opts.Self {
+	if asked == nil || asked.token != a.token || a.To != q.r.opts.Self {
 		return
 	}
 	if err := q.end(a.By, a.Fates); err != nil {
@@ -228,7 +232,7 @@ func (q *inquiry) end(by message.Node, fates []wire.Fate) error {
 // answer says of which requests of another node no reply will go out from here.
 func (q *inquiry) answer(d Delivery) {
 	in, err := q.r.opts.Codec.DecodeQuestion(d.Data)
-	if err == nil && (in.To != q.r.opts.Self || !strings.HasPrefix(d.Reply, openSubject(in.From)+".")) {
+	if err == nil && (in.To != q.r.opts.Self || !IsAckSubject(in.From, d.Reply)) {
 		err = fmt.Errorf("%w question: it is from %s for %s, and came on %s with %s for the answer", message.ErrInvalid, in.From, in.To, d.Subject, message.Quote(d.Reply))
 	}
 	if err != nil {

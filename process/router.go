@@ -86,6 +86,8 @@ type Router struct {
 	// token makes the ack subjects of this run different from those of any other.
 	token string
 	spoke chan struct{} // one slot: there is something in heard
+	// answers are those to the questions of the inquiry.
+	answers chan heardAnswer
 
 	mu      sync.Mutex // guards all below
 	serving bool
@@ -144,6 +146,7 @@ func NewRouter(opts RouterOptions) (*Router, error) {
 	return &Router{
 		opts:    opts,
 		spoke:   make(chan struct{}, 1),
+		answers: make(chan heardAnswer, answersWaiting),
 		heard:   map[message.Node]bool{},
 		token:   strings.ToLower(rand.Text()[:12]),
 		routes:  map[kvstore.Stream]*route{},
@@ -501,9 +504,13 @@ func (r *Router) takeHeard() []message.Node {
 	return nodes
 }
 
-// answer takes what arrives on the ack subjects to the publisher that waits for it.
+// answer takes what arrives on the ack subjects to the publisher that waits for it, or to the inquiry.
 func (r *Router) answer(d Delivery) {
 	token := d.Subject[strings.LastIndexByte(d.Subject, '.')+1:]
+	if strings.HasPrefix(token, r.answerToken()) {
+		r.hearAnswer(token, d)
+		return
+	}
 	r.mu.Lock()
 	rt := r.byToken[token]
 	r.mu.Unlock()

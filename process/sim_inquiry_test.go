@@ -305,19 +305,20 @@ func TestForgedAnswersEndNothing(t *testing.T) {
 		synctest.Wait()
 		asked := false
 		for _, s := range w.sniffing() {
-			if s.Subject == "b.OPEN" {
+			if s.Subject == "b.OPEN.EventACK" {
 				asked = true
 				w.forge(s.Reply, "", answer) // it has had its answer
+				w.forge(s.Reply, "", []byte("garbage"))
+				w.forge(s.Reply+"x", "", answer)
 			}
 		}
 		if !asked {
 			t.Fatal("b was not asked")
 		}
-		w.forge("a.OPEN.word", "", answer)
-		w.forge("a.OPEN.word", "", []byte("garbage"))
-		w.forge("b.OPEN", "c.OPEN.word", question) // the answer is for a alone
-		w.forge("a.OPEN", "a.OPEN.word", question) // b is asked, not a
-		w.forge("b.OPEN", "a.OPEN.word", []byte("garbage"))
+		w.forge("a.ACK.word", "", answer)
+		w.forge("b.OPEN.EventACK", "c.ACK.word", question) // the answer is for a alone
+		w.forge("a.OPEN.EventACK", "a.ACK.word", question) // b is asked, not a
+		w.forge("b.OPEN.EventACK", "a.ACK.word", []byte("garbage"))
 		w.advance(time.Second)
 		want(t, "state", a.sent(ids[0]).State, message.StateDelivered)
 		want(t, "refused by a", len(a.events.reported()), 2)
