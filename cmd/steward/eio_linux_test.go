@@ -167,6 +167,10 @@ func texts(numbers []int) []string {
 var held = map[string]any{"toNode": "ship1", "method": "REQCliCommand", "methodTimeout": 600, "fileName": "held", "ACKTimeout": 1, "retries": 0,
 	"replyACKTimeout": 1, "replyRetries": 0, "data": []string{"sh", "-c", "echo begin >> held; until test -e go; do sleep 0.05; done; echo end >> held; echo ran"}}
 
+// next begins when the end of held, and with it its reply, is on disk at its receiver.
+var next = map[string]any{"toNode": "ship1", "method": "REQCliCommand", "replyMethod": "REQNone", "ACKTimeout": 1, "retries": 0,
+	"data": []string{"sh", "-c", "echo next >> held"}}
+
 func (b *breaking) letGo() {
 	b.t.Helper()
 	if err := os.WriteFile(filepath.Join(b.dir, "ship1", "go"), nil, 0o600); err != nil {
@@ -203,7 +207,7 @@ func TestSenderWhoseSyncsFailAcceptsAndAcknowledgesNothing(t *testing.T) {
 
 func acceptNothing(t *testing.T, killed bool) {
 	b := newBreaking(t, "central")
-	b.send(append(appending(numbers(1, 10)), held))
+	b.send(append(appending(numbers(1, 10)), held, next))
 	b.wantLines("ship1", "var/eio/central/lines", texts(numbers(1, 10))...)
 	b.wantLines("ship1", "held", "begin")
 
@@ -212,7 +216,7 @@ func acceptNothing(t *testing.T, killed bool) {
 		b.refuse(appending(numbers(11, 20)))
 	}
 	b.letGo() // its reply finds nobody who can keep it
-	b.wantLines("ship1", "held", "begin", "end")
+	b.wantLines("ship1", "held", "begin", "end", "next")
 	b.failures("central", 3)
 	if waits := b.waiting("ship1")[kvstore.Stream{Peer: "central", Method: "REQToFileAppend"}]; waits != 1 {
 		t.Errorf("%d replies wait for central, want 1", waits)
@@ -231,7 +235,7 @@ func acceptNothing(t *testing.T, killed bool) {
 	if !killed {
 		b.reported("central")
 	}
-	b.wantLines("ship1", "held", "begin", "end")
+	b.wantLines("ship1", "held", "begin", "end", "next")
 }
 
 // TestReceiverWhoseSyncsFailRunsAndAcknowledgesNothing: and goes on when they work again.
