@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +35,10 @@ type Outbox interface {
 	Sent(message.ID) (kvstore.Life, error)
 	Tell(msgs []message.Message, told [][]byte, lost uint64) ([]message.ID, error)
 	Unschedule(id message.ID, fits func(kvstore.Scheduled) bool, why string) ([]kvstore.Scheduled, error)
+	Awaited() ([]message.Node, error)
+	AwaitedFrom(peer message.Node, after message.ID, n int) ([]message.ID, error)
+	Known(by message.Node, ids []message.ID) ([]kvstore.Fate, error)
+	EndAwaited(peer message.Node, fates []kvstore.Fate) (ended []message.ID, err error)
 }
 
 // Starter starts supervised processes. *Supervisor is one.
@@ -65,6 +70,9 @@ type RouterOptions struct {
 	WindowMessages, WindowBytes, FrameBytes int
 	// Idle is how long a publisher without work stays (default 1 minute).
 	Idle time.Duration
+	// AskEvery is how often receivers are asked about requests to which they have not replied,
+	// besides when they say that they are there (default 10 minutes).
+	AskEvery time.Duration
 	// Now is the clock on the wall, by which messages expire (default time.Now). It may jump:
 	// all waiting goes by another one.
 	Now func() time.Time
@@ -77,6 +85,9 @@ type Router struct {
 	opts RouterOptions
 	// token makes the ack subjects of this run different from those of any other.
 	token string
+	spoke chan struct{} // one slot: there is something in heard
+	// answers are those to the questions of the inquiry.
+	answers chan heardAnswer
 
 	mu      sync.Mutex // guards all below
 	serving bool
@@ -84,6 +95,7 @@ type Router struct {
 	routes  map[kvstore.Stream]*route
 	byToken map[string]*route
 	peers   map[message.Node]*peer
+	heard   map[message.Node]bool // peers that said that they are there, for the inquiry
 }
 
 // route is what a stream keeps while its publisher comes and goes.
@@ -105,10 +117,12 @@ type route struct {
 // ackOrNothing is an ack, or the link's notice that nobody listens (nil).
 type ackOrNothing struct{ ack *wire.Ack }
 
-// peer is a node to which something is under way: its presence is listened for.
+// peer is a node to which something is under way, or from which a reply is awaited: its presence is
+// listened for.
 type peer struct {
-	routes int
-	sub    Subscription
+	routes  int
+	awaited bool
+	sub     Subscription
 }
 
 // NewRouter checks the options and returns a router.
@@ -125,11 +139,15 @@ func NewRouter(opts RouterOptions) (*Router, error) {
 	orDefault(&opts.WindowBytes, 4<<20)
 	orDefault(&opts.FrameBytes, 256<<10)
 	orDefault(&opts.Idle, time.Minute)
+	orDefault(&opts.AskEvery, 10*time.Minute)
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
 	return &Router{
 		opts:    opts,
+		spoke:   make(chan struct{}, 1),
+		answers: make(chan heardAnswer, answersWaiting),
+		heard:   map[message.Node]bool{},
 		token:   strings.ToLower(rand.Text()[:12]),
 		routes:  map[kvstore.Stream]*route{},
 		byToken: map[string]*route{},
@@ -386,38 +404,79 @@ func (r *Router) start(rt *route) {
 		Grace:   10 * time.Second,
 	})
 	if err != nil { // the node is stopping
-		r.drop(rt)
+		r.drop(rt, false)
 	}
 }
 
 // retire ends a publisher that has nothing to do, unless something has come in between.
 func (r *Router) retire(rt *route) bool {
+	awaited := r.awaits(rt.stream.Peer)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(rt.wake) > 0 {
 		return false
 	}
-	r.drop(rt)
+	r.drop(rt, awaited)
 	return true
 }
 
-// drop is called with mu held.
-func (r *Router) drop(rt *route) {
+// awaits reports whether a reply from n is awaited. A store that does not say does so later, to the
+// inquiry.
+func (r *Router) awaits(n message.Node) bool {
+	ids, err := r.opts.Store.AwaitedFrom(n, message.ID{}, 1)
+	return err != nil || len(ids) > 0
+}
+
+// drop forgets a route. Its peer is listened for on when replies are awaited from it. Called with
+// mu held.
+func (r *Router) drop(rt *route, awaited bool) {
 	delete(r.routes, rt.stream)
 	delete(r.byToken, rt.token)
 	if p := r.peers[rt.stream.Peer]; p != nil && rt.listens {
-		if p.routes--; p.routes == 0 {
-			delete(r.peers, rt.stream.Peer)
-			p.sub.Close()
-		}
+		p.routes--
+		p.awaited = p.awaited || awaited
+		r.unlisten(rt.stream.Peer, p)
+	}
+}
+
+// unlisten ends to listen for a node that nothing is to be heard from. Called with mu held.
+func (r *Router) unlisten(n message.Node, p *peer) {
+	if p.routes == 0 && !p.awaited {
+		delete(r.peers, n)
+		p.sub.Close()
 	}
 }
 
 // listen begins to listen for the presence of a node, before anything is sent to it: it
 // may come back at any moment. It reports whether it does. Called with mu held.
 func (r *Router) listen(n message.Node) bool {
+	p := r.peer(n)
+	if p != nil {
+		p.routes++
+	}
+	return p != nil
+}
+
+// listenTo listens for the presence of those nodes from which a reply is awaited, and of no others
+// but those to which something is under way.
+func (r *Router) listenTo(nodes []message.Node) {
+	awaited := make(map[message.Node]bool, len(nodes))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range nodes {
+		awaited[n] = true
+		_ = r.peer(n) // without it, it is asked later
+	}
+	for n, p := range r.peers {
+		p.awaited = awaited[n]
+		r.unlisten(n, p)
+	}
+}
+
+// peer is the one of that name, whose presence is listened for, or nil. Called with mu held.
+func (r *Router) peer(n message.Node) *peer {
 	if n == r.opts.Self {
-		return false
+		return nil
 	}
 	p := r.peers[n]
 	if p == nil {
@@ -425,13 +484,12 @@ func (r *Router) listen(n message.Node) bool {
 		if err != nil {
 			// Without it the next attempt comes when the ACK timeout says so.
 			r.opts.Log.Warn("presence is not heard", "node", n, "err", err)
-			return false
+			return nil
 		}
 		p = &peer{sub: sub}
 		r.peers[n] = p
 	}
-	p.routes++
-	return true
+	return p
 }
 
 func (r *Router) here(n message.Node) {
@@ -442,11 +500,28 @@ func (r *Router) here(n message.Node) {
 			notify(rt.here)
 		}
 	}
+	if r.peers[n] != nil {
+		r.heard[n] = true
+		notify(r.spoke)
+	}
 }
 
-// answer takes what arrives on the ack subjects to the publisher that waits for it.
+// takeHeard returns the nodes that have said that they are there since it was last called.
+func (r *Router) takeHeard() []message.Node {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	nodes := slices.Collect(maps.Keys(r.heard))
+	clear(r.heard)
+	return nodes
+}
+
+// answer takes what arrives on the ack subjects to the publisher that waits for it, or to the inquiry.
 func (r *Router) answer(d Delivery) {
 	token := d.Subject[strings.LastIndexByte(d.Subject, '.')+1:]
+	if strings.HasPrefix(token, r.answerToken()) {
+		r.hearAnswer(token, d)
+		return
+	}
 	r.mu.Lock()
 	rt := r.byToken[token]
 	r.mu.Unlock()

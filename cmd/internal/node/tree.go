@@ -47,6 +47,7 @@ func (n *Node) openTree() error {
 		child("lanes", func() process.Service { return lanes }),
 		child("subscribers", func() process.Service { return subscribers }),
 		child("router", func() process.Service { return n.router }),
+		child("inquiry", n.router.Inquiry),
 		child("presence", n.router.Presence),
 	}
 	if n.users != nil {
