@@ -17,7 +17,7 @@ import (
 
 // schema is the version of the layout of buckets and records. It goes up with every change
 // that an older program could not read.
-const schema = 1
+const schema = 2
 
 var (
 	// ErrFull says that the ring buffer has no room for what was handed in.

@@ -38,8 +38,9 @@ type Acceptor interface {
 type SubscriberOptions struct {
 	Spec Spec
 	Env  *Env
-	// Allowed says whether a node may use the method here. The node itself always may.
-	Allowed   func(message.Node) bool
+	// Allowed returns what decides about messages as things stand. It is asked for with each frame that
+	// arrives, and again before what was in it is run. The node itself is not asked about: it always may.
+	Allowed   func() Allowed
 	Store     Inbox
 	Send      Acceptor
 	Transport Transport
@@ -74,7 +75,7 @@ type Subscriber struct {
 
 	mu      sync.Mutex // guards lanes and unacked
 	lanes   map[kvstore.Stream]*lane
-	unacked chan *message.Message // to the process that runs messages without ACK, nil when there is none
+	unacked chan unacked // to the process that runs messages without ACK, nil when there is none
 }
 
 // NewSubscriber checks the options and returns a subscriber.
@@ -231,11 +232,11 @@ func (s *Subscriber) check(ctx context.Context, d Delivery) (received, bool) {
 		s.answer(d.Reply, &wire.Ack{By: s.opts.Env.Self, To: from, Method: s.opts.Spec.Name, Code: message.CodeInvalid, Text: err.Error()})
 		return received{}, false
 	}
-	allowed := d.Local || s.opts.Allowed(f.From)
-	if !allowed {
-		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: s.process, Subject: d.Subject, From: f.From,
-			Err: fmt.Errorf("%s: %s may not use %s here; -startSub%s lists who may", message.CodeDenied, f.From, s.opts.Spec.Name, s.opts.Spec.Name)})
+	allowed := func(message.Node, *message.Message) error { return nil }
+	if !d.Local {
+		allowed = s.opts.Allowed()
 	}
+	var denials []string // why, each reason once
 	r := received{reply: d.Reply, Arrival: kvstore.Arrival{Stream: kvstore.Stream{Peer: f.From, Method: f.Method},
 		Epoch: f.Epoch, Base: f.Base, First: f.First, End: f.End, Items: make([]kvstore.Item, 0, len(f.Entries))}}
 	var sound []*message.Message
@@ -243,13 +244,17 @@ func (s *Subscriber) check(ctx context.Context, d Delivery) (received, bool) {
 	for _, e := range f.Entries {
 		it := kvstore.Item{Seq: e.Seq, Message: e.Message}
 		m, err := wire.DecodeMessage(e.Message)
-		switch {
-		case err != nil:
-			it.Refuse, it.Text = message.CodeInvalid, err.Error()
-		case !allowed:
-			it.Refuse, it.Text = message.CodeDenied, fmt.Sprintf("%s may not use %s on %s", f.From, s.opts.Spec.Name, s.opts.Env.Self)
-		default:
+		if err == nil {
 			m.From, m.To, m.Method = f.From, s.opts.Env.Self, f.Method
+		}
+		if err != nil {
+			it.Refuse, it.Text = message.CodeInvalid, err.Error()
+		} else if why := allowed(f.From, m); why != nil {
+			it.Refuse, it.Text = message.CodeDenied, s.denied(f.From, why).Error()
+			if !slices.Contains(denials, why.Error()) {
+				denials = append(denials, why.Error())
+			}
+		} else {
 			s.rename(m)
 			it.ID = m.ID
 			it.Accepted = now.Add(-max(0, time.UnixMilli(f.Sent).Sub(m.Accepted)))
@@ -267,8 +272,12 @@ func (s *Subscriber) check(ctx context.Context, d Delivery) (received, bool) {
 		}
 		r.Items = append(r.Items, it)
 	}
+	for _, why := range denials {
+		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: s.process, Subject: d.Subject, From: f.From,
+			Err: fmt.Errorf("%s: %s may not use %s here: %s", message.CodeDenied, f.From, s.opts.Spec.Name, why)})
+	}
 	if f.Epoch == 0 {
-		s.passUnacked(ctx, sound)
+		s.passUnacked(ctx, f.From, sound)
 		return received{}, false
 	}
 	s.reserve(&r, sound)

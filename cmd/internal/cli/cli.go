@@ -25,6 +25,7 @@ const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2
+	exitDenied      = 4
 	exitInterrupted = 130
 )
 
@@ -44,12 +45,18 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"acl", "show, explain and send the rules of who may do what", runACL},
+		{"audit", "see whether the audit log of the node that runs here is what was written", runAudit},
 		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
 		{"emulate", "run many nodes in this process, to see how a fleet of that size behaves", runEmulate},
+		{"keys", "show the key of this node, and say which keys of others it trusts", runKeys},
 		{"send", "hand messages to the node that runs here, from files or lines of its audit log", runSend},
 		{"version", "print the version", runVersion},
 	}
 }
+
+// errDenied ends a command that has said so itself.
+var errDenied = errors.New("denied")
 
 // usageError is an error in the arguments.
 type usageError struct{ error }
@@ -80,6 +87,8 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return exitDone
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
+	case errors.Is(err, errDenied):
+		return exitDenied
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "steward: %s\n", line)
