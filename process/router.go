@@ -51,7 +51,7 @@ type StartStopper interface {
 	StopChild(ctx context.Context, name string) error
 }
 
-// RouterOptions configure a router. All but the windows are needed.
+// RouterOptions configure a router. All but Greet and the windows are needed.
 type RouterOptions struct {
 	Self      message.Node
 	Store     Outbox
@@ -64,6 +64,9 @@ type RouterOptions struct {
 	Report   errorkernel.Reporter
 	Progress *Progress
 	Log      *slog.Logger
+	// Greet, if not nil, publishes data on subject now, if there is a link, and from now on at the
+	// beginning of each, before State of the transport tells of it. Else presence is told when State does.
+	Greet func(subject string, data []byte)
 
 	// WindowMessages and WindowBytes bound what one publisher has in flight (default 4,096
 	// messages, 4 MiB), FrameBytes one frame before compression (default 256 KiB).
@@ -547,9 +550,14 @@ func (r *Router) answer(d Delivery) {
 // connect. It has to be started after the subscribers.
 func (r *Router) Presence() Service {
 	return ServiceFunc(func(ctx context.Context) error {
+		if r.opts.Greet != nil {
+			r.opts.Greet(hereSubject(r.opts.Self), []byte(r.token))
+		}
 		for {
 			_, changed := r.opts.Transport.State()
-			r.Announce(ctx)
+			if r.here(r.opts.Self); r.opts.Greet == nil {
+				r.announce()
+			}
 			select {
 			case <-ctx.Done():
 				return nil
@@ -561,15 +569,16 @@ func (r *Router) Presence() Service {
 
 // Announce tells all who wait for this node, and its own publishers to itself, that it is
 // there. Without a link there is nobody to tell: the next connect does.
-func (r *Router) Announce(ctx context.Context) {
+func (r *Router) Announce() {
 	r.here(r.opts.Self)
-	if up, _ := r.opts.Transport.State(); !up {
-		return
-	}
-	if err := r.opts.Transport.Flush(ctx); err == nil {
-		err = r.opts.Transport.Publish(hereSubject(r.opts.Self), "", []byte(r.token))
-		r.opts.Log.Debug("presence announced", "err", err)
-	}
+	r.announce()
+}
+
+// announce need not wait until the broker has taken note of the subscriptions: it has before it passes
+// this on.
+func (r *Router) announce() {
+	err := r.opts.Transport.Publish(hereSubject(r.opts.Self), "", []byte(r.token))
+	r.opts.Log.Debug("presence announced", "err", err)
 }
 
 // notify puts a token into a channel of one slot.

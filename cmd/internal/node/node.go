@@ -223,7 +223,7 @@ func (n *Node) openTransport() error {
 		n.log.Warn("this host has no name that others could be told", logattr.Err(err))
 	}
 	n.guard, err = nameguard.New(nameguard.Options{
-		Inner: link, Self: n.self, Host: host, PID: os.Getpid(), Report: n.kernel, Log: n.log.With(logattr.Process("transport")),
+		Inner: link, Opened: link.Opened, Self: n.self, Host: host, PID: os.Getpid(), Report: n.kernel, Log: n.log.With(logattr.Process("transport")),
 	})
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ func (n *Node) openTree() error {
 	}
 	n.router, err = process.NewRouter(process.RouterOptions{
 		Self: n.self, Store: n.store, Transport: n.transport, Codec: codec, Publishers: publishers,
-		Kind: n.kind, Report: n.kernel, Progress: &n.progress, Log: n.log,
+		Kind: n.kind, Report: n.kernel, Progress: &n.progress, Log: n.log, Greet: n.guard.Greet,
 		WindowMessages: n.cfg.WindowMessages, WindowBytes: n.cfg.WindowBytes,
 	})
 	if err != nil {
