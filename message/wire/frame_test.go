@@ -171,7 +171,7 @@ func TestNewerFormatsAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, change := range []func(b []byte){func(b []byte) { b[1] = 2 }, func(b []byte) { b[1] = 255 }, func(b []byte) { b[2] |= 2 }, func(b []byte) { b[2] |= 0x80 }} {
+	for _, change := range []func(b []byte){func(b []byte) { b[1] = 2 }, func(b []byte) { b[1] = 255 }, func(b []byte) { b[2] |= 4 }, func(b []byte) { b[2] |= 0x80 }} {
 		f, a := append([]byte(nil), good...), append([]byte(nil), ack...)
 		change(f)
 		change(a)
