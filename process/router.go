@@ -46,12 +46,14 @@ type StartStopper interface {
 	StopChild(ctx context.Context, name string) error
 }
 
-// RouterOptions configure a router. All but the windows are needed.
+// RouterOptions configure a router. All but Signatures, the windows, Idle and Now are needed.
 type RouterOptions struct {
 	Self      message.Node
 	Store     Outbox
 	Transport Transport
 	Codec     *wire.Codec
+	// Signatures proves who sends; nil: everything is taken for what it says to be.
+	Signatures *Signatures
 	// Publishers runs the publishers, one per stream.
 	Publishers StartStopper
 	// Kind returns the kind of a method, with ACK. Methods not known here go as commands.
@@ -84,6 +86,9 @@ type Router struct {
 	routes  map[kvstore.Stream]*route
 	byToken map[string]*route
 	peers   map[message.Node]*peer
+
+	sending sync.Mutex  // held while a message without ACK is sent, so that they go in the order of their counts
+	unacked unackedSent // guarded by sending
 }
 
 // route is what a stream keeps while its publisher comes and goes.
@@ -102,8 +107,12 @@ type route struct {
 	listens bool
 }
 
-// ackOrNothing is an ack, or the link's notice that nobody listens (nil).
-type ackOrNothing struct{ ack *wire.Ack }
+// ackOrNothing is an ack, or why it is not believed, or the link's notice that nobody listens (nil).
+type ackOrNothing struct {
+	ack      *wire.Ack
+	proof    proof
+	unproven *unproven
+}
 
 // peer is a node to which something is under way: its presence is listened for.
 type peer struct {
@@ -295,23 +304,6 @@ func (r *Router) sendRest(msgs []message.Message, ids []message.ID) []message.ID
 	return all
 }
 
-// SendUnacked sends a message once, now, without storing it or waiting for an ACK. It
-// gives the message its id.
-func (r *Router) SendUnacked(m *message.Message) error {
-	r.opts.Store.Stamp(m)
-	raw, err := wire.EncodeMessage(m)
-	if err != nil {
-		return err
-	}
-	data, err := r.opts.Codec.EncodeFrame(&wire.Frame{From: r.opts.Self, To: m.To, Method: m.Method,
-		Sent: r.opts.Now().UnixMilli(), Entries: []wire.Entry{{Message: raw}}})
-	if err != nil {
-		return err
-	}
-	subject := message.Subject{Node: m.To, Method: m.Method, Kind: r.opts.Kind(m.Method).WithoutACK()}
-	return r.opts.Transport.Publish(subject.String(), "", data)
-}
-
 func (r *Router) report(class errorkernel.Class, m *message.Message, err error) {
 	r.opts.Report.Report(errorkernel.Event{Class: class, Process: "router", Err: err, ID: m.ID, From: m.From,
 		Method: m.Method, Subject: string(m.To) + "." + string(m.Method)})
@@ -439,22 +431,47 @@ func (r *Router) answer(d Delivery) {
 	r.mu.Lock()
 	rt := r.byToken[token]
 	r.mu.Unlock()
-	if rt == nil {
-		return // of an earlier run, or a publisher that has ended
+	if rt == nil { // of an earlier run, or a publisher that has ended, or of a message without ACK
+		r.answerUnacked(token, d)
+		return
 	}
 	var a ackOrNothing
 	if !d.NoResponders {
-		ack, err := r.opts.Codec.DecodeAck(d.Data)
-		if err != nil {
-			r.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "router", Err: err, Subject: d.Subject})
+		if a = r.openAck(d); a.ack == nil && a.unproven == nil {
 			return
 		}
-		a.ack = ack
 	}
 	select {
 	case rt.acks <- a:
 	default: // acks are cumulative; the next one, or the next attempt, makes up for it
 	}
+}
+
+// openAck checks and decodes an ack. What makes no sense is reported, and nothing.
+func (r *Router) openAck(d Delivery) (a ackOrNothing) {
+	var err error
+	if !d.Local {
+		a.proof, err = r.opts.Signatures.check(forAck, d.Subject, d.Reply, d.Data)
+	}
+	if err == nil {
+		a.ack, err = r.opts.Codec.DecodeAck(d.Data)
+	}
+	if err == nil {
+		err = a.ack.By.Check()
+	}
+	if err == nil && !d.Local {
+		err = r.opts.Signatures.from(a.proof, a.ack.By)
+	}
+	if err == nil {
+		return a
+	}
+	class := errorkernel.Refused
+	if u := (*unproven)(nil); errors.As(err, &u) {
+		class, a.unproven = errorkernel.Unproven, u
+	}
+	r.opts.Report.Report(errorkernel.Event{Class: class, Process: "router", Err: fmt.Errorf("ack: %w", err), Subject: d.Subject})
+	a.ack = nil
+	return a
 }
 
 // Presence is a service that tells all who wait for this node that it is there, at each

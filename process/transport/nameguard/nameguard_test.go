@@ -25,9 +25,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func guarded(t *testing.T, inner process.Transport, self message.Node, host string, report errorkernel.Reporter) *Transport {
+func guarded(t *testing.T, inner process.Transport, self message.Node, host string, report errorkernel.Reporter, claims ...Claims) *Transport {
 	t.Helper()
-	tr, err := New(Options{Inner: inner, Self: self, Host: host, PID: 4711, Report: report, Log: slog.New(slog.DiscardHandler)})
+	opts := Options{Inner: inner, Self: self, Host: host, PID: 4711, Report: report, Log: slog.New(slog.DiscardHandler)}
+	if len(claims) > 0 {
+		opts.Claims = claims[0]
+	}
+	tr, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,11 +146,11 @@ func atSea(t *testing.T, test func(t *testing.T, s *sea)) {
 	})
 }
 
-// sail starts a node named ship1 on a host.
-func (s *sea) sail(host string) *ship {
+// sail starts a node named ship1 on a host, with something to prove its claims.
+func (s *sea) sail(host string, claims ...Claims) *ship {
 	s.t.Helper()
 	ship := &ship{link: s.net.Node(host), reports: new(reports)}
-	ship.Transport = guarded(s.t, ship.link, "ship1", host, ship.reports)
+	ship.Transport = guarded(s.t, ship.link, "ship1", host, ship.reports, claims...)
 	if _, err := ship.Subscribe(subject, func(d process.Delivery) {
 		ship.mu.Lock()
 		defer ship.mu.Unlock()
