@@ -42,7 +42,7 @@ func (s *Subscriber) refuse(d Delivery, f *wire.Frame, p proof, why error) {
 	if u := (*unproven)(nil); errors.As(why, &u) {
 		class, code = errorkernel.Unproven, message.CodeDenied
 		why = fmt.Errorf("frame that says to be from %s: %w", orUnknown(from), why)
-		p.signed = u.reason != unsignedReason // by whomever, and so it can read what is signed
+		p.signed = u.reason != noSignature // by whomever, and so it can read what is signed
 	}
 	s.opts.Report.Report(errorkernel.Event{Class: class, Process: s.process, Subject: d.Subject, From: from, Err: why})
 	s.answer(d.Reply, p, &wire.Ack{By: s.opts.Env.Self, To: from, Method: s.opts.Spec.Name, Code: code, Text: why.Error()})
@@ -70,18 +70,11 @@ func (s *Subscriber) fresh(d Delivery, f *wire.Frame, p proof) bool {
 
 // ackNode returns the node to which acks on a subject go, or nothing.
 func ackNode(subject string) message.Node {
-	node, _, ok := cutLast(subject, ".ACK.")
-	if n := message.Node(node); ok && n.Check() == nil {
-		return n
+	i := strings.LastIndex(subject, ".ACK.")
+	if i < 0 || message.Node(subject[:i]).Check() != nil {
+		return ""
 	}
-	return ""
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
+	return message.Node(subject[:i])
 }
 
 func orUnknown(n message.Node) string {

@@ -83,7 +83,7 @@ const (
 type reason uint8
 
 const (
-	unsignedReason reason = iota
+	noSignature reason = iota
 	unknownKey
 	badSignature
 	otherNode
@@ -158,7 +158,7 @@ func (s *Signatures) check(purpose, subject, reply string, data []byte) (proof, 
 	case err != nil:
 		return proof{}, err
 	case !signed && s.opts.Require:
-		return proof{}, s.refuse(unsignedReason, "it is not signed, and %s takes nothing without a signature; set signatures=sign or require on the node that it is from", s.opts.Self)
+		return proof{}, s.refuse(noSignature, "it is not signed, and %s takes nothing without a signature; set signatures=sign or require on the node that it is from", s.opts.Self)
 	case !signed:
 		return proof{}, nil
 	}
