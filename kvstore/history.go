@@ -150,11 +150,13 @@ func decodeLife1(id message.ID, b []byte) (Life, error) {
 		Delivered: fromMilli(r.Delivered), Started: fromMilli(r.Started), Ended: fromMilli(r.Ended)}, nil
 }
 
+// mostText is how much of a reason the history keeps, in bytes.
+const mostText = 1 << 10
+
 // text bounds what the history keeps of a reason and makes it fit for CBOR.
 func text(s string) string {
-	const most = 1 << 10
-	if len(s) > most {
-		s = s[:most] + "…"
+	if len(s) > mostText {
+		s = s[:mostText] + "…"
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
@@ -377,16 +379,11 @@ func (s *Store) DeadLetters(fn func(DeadLetter) bool) error {
 	_, err := s.read(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketDead).Cursor()
 		for k, v := c.First(); k != nil; k, v = c.Next() {
-			var r deadRecord
-			if err := unmarshal(v, &r); err != nil {
-				return fmt.Errorf("dead letter: %w", err)
-			}
-			m, err := wire.DecodeMessage(r.Message)
+			letter, err := s.decodeDead(v)
 			if err != nil {
-				return fmt.Errorf("dead letter: %w", err)
+				return err
 			}
-			m.From, m.To, m.Method = s.opts.Self, message.Node(r.Peer), message.Method(r.Method)
-			if !fn(DeadLetter{Message: m, Code: message.Code(r.Code), Text: r.Text, At: time.UnixMilli(r.At), Attempts: r.Attempts}) {
+			if !fn(letter) {
 				return nil
 			}
 		}

@@ -141,6 +141,8 @@ func (p *Publisher) Serve(ctx context.Context) error {
 			if err := p.answer(a); err != nil {
 				return err
 			}
+		case asked := <-p.rt.asked:
+			asked <- p.outlook()
 		case err := <-p.settling:
 			p.settling = nil
 			p.stored(err)

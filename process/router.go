@@ -32,6 +32,7 @@ type Outbox interface {
 	Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error
 	Remove(id kvstore.Stream, settled []kvstore.Settled) ([]message.ID, error)
 	Sent(message.ID) (kvstore.Life, error)
+	Retry(ids []message.ID) (retried []kvstore.Retried, rest []message.ID, err error)
 	Tell(msgs []message.Message, told [][]byte, lost uint64) ([]message.ID, error)
 	Unschedule(id message.ID, fits func(kvstore.Scheduled) bool, why string) ([]kvstore.Scheduled, error)
 }
@@ -94,7 +95,8 @@ type route struct {
 	here   chan struct{} // one slot: the peer says that it is there
 	// cleared has one slot: messages were taken off the stream by an operator.
 	cleared chan struct{}
-	acks    chan ackOrNothing // answers to frames
+	acks    chan ackOrNothing   // answers to frames
+	asked   chan chan<- Outlook // who wants to know how it stands
 	// epoch is that of the stream when it is not that of the store, 0 otherwise. Only the
 	// publisher under way uses it.
 	epoch uint64
@@ -342,6 +344,7 @@ func (r *Router) Wake(id kvstore.Stream) {
 			here:    make(chan struct{}, 1),
 			cleared: make(chan struct{}, 1),
 			acks:    make(chan ackOrNothing, 64),
+			asked:   make(chan chan<- Outlook),
 		}
 		r.routes[id] = rt
 		if r.serving {
