@@ -2,18 +2,19 @@ package process
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"steward/kvstore"
 	"steward/message"
 )
 
-// Outlook is how the delivery of a stream stands.
+// Outlook is how the delivery of a message stands.
 type Outlook struct {
-	// First is the first message under way, zero for none.
-	First message.ID
-	// Attempts is how many attempts to deliver it got no ACK, since this start of the node or
-	// of the link; Retries is how many there are, 0 for no end.
+	// Message is the one that is meant, zero when it is not under way yet.
+	Message message.ID
+	// Attempts is how many attempts to deliver it got no ACK since this start of the node;
+	// Retries is how many there are, 0 for no end.
 	Attempts, Retries int
 	// Next is when the attempt under way, or the wait before the next one, is over; zero when that
 	// is not known, since there is no link.
@@ -24,9 +25,15 @@ type Outlook struct {
 	Linked bool
 }
 
-// Outlook asks the publisher of a stream how it stands. ok is false when there is none, or it
-// does not say before ctx ends.
-func (r *Router) Outlook(ctx context.Context, id kvstore.Stream) (o Outlook, ok bool) {
+// question is what a publisher is asked about: a message, or its first one when that is zero.
+type question struct {
+	about  message.ID
+	answer chan<- Outlook // one slot
+}
+
+// Outlook asks the publisher of a stream how a message stands, or the first one under way when
+// about is zero. ok is false when there is no publisher, or it does not say before ctx ends.
+func (r *Router) Outlook(ctx context.Context, id kvstore.Stream, about message.ID) (o Outlook, ok bool) {
 	r.mu.Lock()
 	rt := r.routes[id]
 	if rt == nil || r.byToken[rt.token] == nil {
@@ -36,27 +43,31 @@ func (r *Router) Outlook(ctx context.Context, id kvstore.Stream) (o Outlook, ok 
 	r.mu.Unlock()
 	answer := make(chan Outlook, 1)
 	select {
-	case rt.asked <- answer:
+	case rt.asked <- question{about, answer}:
 		return <-answer, true // it answers before it does anything else
 	case <-ctx.Done():
 		return Outlook{}, false
 	}
 }
 
-func (p *Publisher) outlook() Outlook {
+func (p *Publisher) outlook(about message.ID) Outlook {
 	up, _ := p.link()
 	o := Outlook{Reason: p.reason, Linked: up}
-	if len(p.inflight) == 0 {
+	i := 0
+	if !about.IsZero() {
+		i = slices.IndexFunc(p.inflight, func(f flight) bool { return f.id == about })
+	}
+	if i < 0 || i >= len(p.inflight) {
 		return o
 	}
-	first := &p.inflight[0]
-	o.First, o.Attempts, o.Retries = first.id, first.attempts, first.retries
+	f := &p.inflight[i]
+	o.Message, o.Attempts, o.Retries = f.id, f.attempts, f.retries
 	switch now := time.Now(); {
 	case !up:
 	case p.resume.After(now):
 		o.Next = p.resume
 	case !p.held:
-		o.Next = first.due
+		o.Next = f.due
 	}
 	return o
 }

@@ -142,7 +142,7 @@ func (p *Publisher) Serve(ctx context.Context) error {
 				return err
 			}
 		case asked := <-p.rt.asked:
-			asked <- p.outlook()
+			asked.answer <- p.outlook(asked.about)
 		case err := <-p.settling:
 			p.settling = nil
 			p.stored(err)

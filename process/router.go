@@ -95,8 +95,8 @@ type route struct {
 	here   chan struct{} // one slot: the peer says that it is there
 	// cleared has one slot: messages were taken off the stream by an operator.
 	cleared chan struct{}
-	acks    chan ackOrNothing   // answers to frames
-	asked   chan chan<- Outlook // who wants to know how it stands
+	acks    chan ackOrNothing // answers to frames
+	asked   chan question     // who wants to know how it stands
 	// epoch is that of the stream when it is not that of the store, 0 otherwise. Only the
 	// publisher under way uses it.
 	epoch uint64
@@ -344,7 +344,7 @@ func (r *Router) Wake(id kvstore.Stream) {
 			here:    make(chan struct{}, 1),
 			cleared: make(chan struct{}, 1),
 			acks:    make(chan ackOrNothing, 64),
-			asked:   make(chan chan<- Outlook),
+			asked:   make(chan question),
 		}
 		r.routes[id] = rt
 		if r.serving {

@@ -25,6 +25,9 @@ const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2
+	exitNoAnswer    = 3 // some nodes did not answer
+	exitDenied      = 4
+	exitTimeout     = 5
 	exitInterrupted = 130
 )
 
@@ -40,14 +43,18 @@ type command struct {
 	name    string
 	summary string
 	run     func(ctx context.Context, args []string, s streams) error
+	// operations are what it is made of; none for those that read their arguments themselves.
+	operations []operation
 }
 
 func commands() []command {
 	return []command{
-		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
-		{"emulate", "run many nodes in this process, to see how a fleet of that size behaves", runEmulate},
-		{"send", "hand messages to the node that runs here, from files or lines of its audit log", runSend},
-		{"version", "print the version", runVersion},
+		{name: "demo", summary: "see a command run on another node, with broker and nodes in a folder of their own", run: runDemo},
+		{name: "emulate", summary: "run many nodes in this process, to see how a fleet of that size behaves", run: runEmulate},
+		several("queue", "what waits, and what was given up: look at it, remove it, send it again", queueOperations()...),
+		{name: "send", summary: "hand messages to the node that runs here, from files or lines of its audit log", run: runSend},
+		single(statusOperation()),
+		{name: "version", summary: "print the version", run: runVersion},
 	}
 }
 
@@ -55,6 +62,14 @@ func commands() []command {
 type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
 
 // hinted adds a line of advice to an error.
 type hinted struct {
@@ -90,6 +105,10 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	}
 	if errors.As(err, &usage) {
 		return exitUsage
+	}
+	var with exitError
+	if errors.As(err, &with) {
+		return with.code
 	}
 	return exitFailed
 }
