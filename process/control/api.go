@@ -40,6 +40,8 @@ type Life struct {
 	State     message.State  `json:"state" doc:"accepted, delivered, received, done, failed, expired or removed"`
 	Code      message.Code   `json:"code,omitempty" doc:"how it ended, in one word"`
 	Text      string         `json:"text,omitempty" doc:"why, for people"`
+	Exit      int            `json:"exit,omitempty" doc:"exit status of a command that failed"`
+	Stderr    string         `json:"stderr,omitempty" doc:"the beginning of what a command wrote there"`
 	Attempts  int            `json:"attempts,omitempty" doc:"to deliver it, or to run it"`
 	Reply     bool           `json:"reply,omitempty" doc:"whether a reply is awaited"`
 	Delivered *time.Time     `json:"delivered,omitempty" doc:"when its ACK came"`

@@ -177,7 +177,7 @@ func (s *Server) lookAtRun(l *kvstore.Life, st *Status) error {
 }
 
 func lifeOf(l *kvstore.Life) *Life {
-	return &Life{Peer: l.Peer, Method: l.Method, State: l.State, Code: l.Code, Text: l.Text, Attempts: l.Attempts, Reply: l.WantsReply,
+	return &Life{Peer: l.Peer, Method: l.Method, State: l.State, Code: l.Code, Text: l.Text, Exit: l.Exit, Stderr: l.Stderr, Attempts: l.Attempts, Reply: l.WantsReply,
 		Delivered: timeOf(l.Delivered), Started: timeOf(l.Started), Ended: timeOf(l.Ended)}
 }
 
