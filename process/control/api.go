@@ -17,6 +17,8 @@ type NodeInfo struct {
 	Central message.Node `json:"central" doc:"the node that gets errors and hellos"`
 	Version string       `json:"version" doc:"of the program"`
 	Linked  bool         `json:"linked" doc:"whether there is a link to the broker"`
+	// DataFolder is the folder below which methods write files, from the root of the file system on.
+	DataFolder string `json:"dataFolder" doc:"the folder below which methods write files"`
 }
 
 // Status is what a node knows of one message.

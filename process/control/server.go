@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -164,15 +165,17 @@ type answer struct {
 
 // line writes a value as a line, which the client gets at once.
 func (a *answer) line(v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
 		return err
 	}
 	a.begun = true
 	if err := a.rc.SetWriteDeadline(time.Now().Add(writePatience)); err != nil {
 		return err
 	}
-	if _, err := a.w.Write(append(b, '\n')); err != nil {
+	if _, err := a.w.Write(b.Bytes()); err != nil {
 		return err
 	}
 	return a.rc.Flush()

@@ -49,9 +49,16 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		single(completionOperation()),
+		several("config", "the settings of a node: show them, check them, or print the defaults", configOperations()...),
 		{name: "demo", summary: "see a command run on another node, with broker and nodes in a folder of their own", run: runDemo},
 		{name: "emulate", summary: "run many nodes in this process, to see how a fleet of that size behaves", run: runEmulate},
+		single(errorsOperation()),
+		single(methodsOperation()),
+		single(nodesOperation()),
+		single(psOperation()),
 		several("queue", "what waits, and what was given up: look at it, remove it, send it again", queueOperations()...),
+		single(runOperation()),
 		{name: "send", summary: "hand messages to the node that runs here, from files or lines of its audit log", run: runSend},
 		single(statusOperation()),
 		{name: "version", summary: "print the version", run: runVersion},
@@ -62,6 +69,11 @@ func commands() []command {
 type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
+
+// exitStatus is an exit code of which everything has been said.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // exitError is an error with an exit code of its own.
 type exitError struct {
@@ -95,6 +107,10 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return exitDone
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
+	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		return int(status)
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "steward: %s\n", line)

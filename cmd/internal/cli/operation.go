@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"steward/config"
@@ -34,6 +35,9 @@ type operation struct {
 	values string
 	// local: it is about the node that runs here, and takes the flags that say where that is.
 	local bool
+	// takesCommand: its last arguments are a command with flags of its own. The operation's stand before its first
+	// argument, or before --.
+	takesCommand bool
 	// least and most are how many arguments it takes; most -1 is any number.
 	least, most int
 	// define declares its flags, and returns what it does.
@@ -85,7 +89,7 @@ func isHelp(arg string) bool {
 func (o *operation) run(ctx context.Context, args []string, s streams) error {
 	c := &call{streams: s}
 	flags, do := o.flags(c)
-	switch err := c.parse(flags, args); {
+	switch err := c.parse(flags, args, o.takesCommand); {
 	case errors.Is(err, flag.ErrHelp):
 		return errors.Join(o.help(s.out), flag.ErrHelp)
 	case err != nil:
@@ -102,6 +106,10 @@ func (o *operation) run(ctx context.Context, args []string, s streams) error {
 		return err
 	}
 	var no *control.Error
+	var status exitStatus
+	if errors.As(err, &status) {
+		return err
+	}
 	named := fmt.Errorf("%s: %w", o.name, err)
 	if !errors.As(err, &no) {
 		return named
@@ -130,14 +138,20 @@ func (o *operation) flags(c *call) (*flag.FlagSet, func(context.Context, *call) 
 	return flags, do
 }
 
-// parse reads flags and arguments, which may come in any order, up to --.
-func (c *call) parse(flags *flag.FlagSet, args []string) error {
+// parse reads flags and arguments, which may come in any order, up to --. With a command among them
+// and without -- the flags end at the first argument.
+func (c *call) parse(flags *flag.FlagSet, args []string, command bool) error {
+	command = command && !slices.Contains(args, "--")
 	for {
 		if err := flags.Parse(args); err != nil {
 			return err
 		}
 		rest := flags.Args()
 		if len(rest) == 0 {
+			return nil
+		}
+		if command {
+			c.args = rest
 			return nil
 		}
 		if n := len(args) - len(rest); n > 0 && args[n-1] == "--" {
@@ -185,15 +199,20 @@ func (o *operation) exitCodes() string {
 	return codes + ", 130 interrupted"
 }
 
+// unquoted is what the value of a flag is called, nothing for one without.
+func unquoted(f *flag.Flag) string {
+	if b, ok := f.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+		return ""
+	}
+	value, _ := flag.UnquoteUsage(f)
+	return value
+}
+
 // flagLines are the flags with what they mean.
 func flagLines(flags *flag.FlagSet) (lines [][2]string) {
 	flags.VisitAll(func(f *flag.Flag) {
-		value, usage := flag.UnquoteUsage(f)
-		name := "-" + f.Name
-		if b, ok := f.Value.(interface{ IsBoolFlag() bool }); (!ok || !b.IsBoolFlag()) && value != "" {
-			name += " " + value
-		}
-		lines = append(lines, [2]string{name, usage})
+		_, usage := flag.UnquoteUsage(f)
+		lines = append(lines, [2]string{strings.TrimSpace("-" + f.Name + " " + unquoted(f)), usage})
 	})
 	return lines
 }
@@ -239,10 +258,7 @@ func (c *call) client() (*control.Client, error) {
 
 // printJSON writes a value on one line.
 func (c *call) printJSON(v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	_, err = c.out.Write(append(b, '\n'))
-	return err
+	e := json.NewEncoder(c.out)
+	e.SetEscapeHTML(false)
+	return e.Encode(v)
 }

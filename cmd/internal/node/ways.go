@@ -47,7 +47,7 @@ func (n *Node) control() (func() process.Service, error) {
 
 func (n *Node) info() control.NodeInfo {
 	linked, _ := n.Link()
-	return control.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked}
+	return control.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
 }
 
 // hellos returns the last hello of each node. What a node says of itself begins with its version.

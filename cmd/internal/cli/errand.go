@@ -1,0 +1,235 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"steward/message"
+	"steward/process/control"
+)
+
+const (
+	// askedFolder is where the replies to commands land, below the data folder.
+	askedFolder = "asked"
+	askedFile   = "reply"
+	// outputEvery is how often a reply file is looked at for more.
+	outputEvery = 50 * time.Millisecond
+	// absentAfter is how long a node may take before somebody is told for what it waits.
+	absentAfter = 500 * time.Millisecond
+)
+
+// errands are messages that a command hands in, one for each of several nodes, and whose replies it waits
+// for. The node writes them into files below its data folder, as it does with any reply, so that none
+// is lost when the command goes before they come.
+type errands struct {
+	client *control.Client
+	socket string
+	folder string // of the replies
+	dir    string // the same, as a message names it
+	all    []*errand
+}
+
+// errand is one of them.
+type errand struct {
+	node   message.Node
+	id     message.ID
+	file   string
+	read   int64 // bytes of the file
+	status *control.Status
+	err    error
+}
+
+// newErrands prepares messages for these nodes.
+func (c *call) newErrands(ctx context.Context, nodes []string) (*errands, error) {
+	cfg, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	e := &errands{
+		client: control.NewClient(filepath.Join(cfg.SocketFolder, control.SocketName)),
+		socket: filepath.Join(cfg.SocketFolder, "steward.sock"),
+		dir:    askedFolder + "/" + strings.ToLower(rand.Text()),
+	}
+	info, err := e.client.Node(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e.folder = filepath.Join(info.DataFolder, filepath.FromSlash(e.dir))
+	for _, name := range nodes {
+		node := message.Node(name)
+		if node == message.Local {
+			node = info.Node
+		}
+		if err := node.Check(); err != nil {
+			return nil, usageError{err}
+		}
+		e.all = append(e.all, &errand{node: node, file: filepath.Join(e.folder, string(node), askedFile)})
+	}
+	return e, nil
+}
+
+// seconds is a time as a message has it, in whole ones.
+func seconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }
+
+// send hands the messages in. m is what they have in common, as the socket takes it.
+func (e *errands) send(ctx context.Context, m map[string]any) error {
+	var array []map[string]any
+	for _, x := range e.all {
+		one := map[string]any{"toNode": x.node, "directory": e.dir, "fileName": askedFile, "replyMethod": message.MethodToFileAppend}
+		for k, v := range m {
+			one[k] = v
+		}
+		array = append(array, one)
+	}
+	text, err := json.Marshal(array)
+	if err != nil {
+		return err
+	}
+	ids, refused, err := handIn(ctx, e.socket, bytes.NewReader(text))
+	if err == nil && len(refused) > 0 {
+		err = errors.Join(refused...)
+	}
+	if err != nil {
+		return err
+	}
+	if len(ids) != len(e.all) {
+		return fmt.Errorf("the node accepted %d messages of %d", len(ids), len(e.all))
+	}
+	for i, x := range e.all {
+		x.id = ids[i]
+	}
+	return nil
+}
+
+// wait waits until all have ended, or ctx does. Whatever comes of a reply is written with output, in pieces, until
+// that of its node is over; absent, if not nil, is called once for each node that does not take its message.
+func (e *errands) wait(ctx context.Context, output func(x *errand, piece []byte) error, absent func(x *errand, d *control.Delivery)) error {
+	ended := make(chan *errand, len(e.all))
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, x := range e.all {
+		waiting.Go(func() {
+			st, err := e.client.Status(ctx, x.id.String(), true)
+			if x.err = err; err == nil {
+				x.status = &st
+			}
+			ended <- x
+		})
+	}
+	look := time.NewTicker(outputEvery)
+	defer look.Stop()
+	late := time.NewTimer(absentAfter)
+	defer late.Stop()
+	open := map[*errand]bool{}
+	for _, x := range e.all {
+		open[x] = true
+	}
+	for len(open) > 0 {
+		select {
+		case x := <-ended:
+			delete(open, x)
+			if x.err != nil {
+				return x.err
+			}
+			if err := x.output(output); err != nil {
+				return err
+			}
+		case <-look.C:
+			for _, x := range e.all {
+				if !open[x] {
+					continue
+				}
+				if err := x.output(output); err != nil {
+					return err
+				}
+			}
+		case <-late.C:
+			for _, x := range e.all {
+				if open[x] && absent != nil {
+					e.late(ctx, x, absent)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// late tells of a node that has not taken its message.
+func (e *errands) late(ctx context.Context, x *errand, absent func(*errand, *control.Delivery)) {
+	st, err := e.client.Status(ctx, x.id.String(), false)
+	if err == nil && st.Sent != nil && st.Sent.State == message.StateAccepted && st.Delivery != nil && (st.Delivery.Reason != "" || !st.Delivery.Linked) {
+		absent(x, st.Delivery)
+	}
+}
+
+// output hands on what is new in the reply file.
+func (x *errand) output(do func(*errand, []byte) error) error {
+	f, err := os.Open(x.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return hinted{err, "the reply is in a file of the node; run the command as its user"}
+	}
+	defer f.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := f.ReadAt(buf, x.read)
+		x.read += int64(n)
+		if n > 0 {
+			if err := do(x, buf[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// close gives back what is held. The reply files go when all replies were read.
+func (e *errands) close() error {
+	e.client.Close()
+	for _, x := range e.all {
+		if x.status == nil {
+			return nil
+		}
+	}
+	err := os.RemoveAll(e.folder)
+	_ = os.Remove(filepath.Dir(e.folder)) // when nobody else waits for a reply
+	return err
+}
+
+// failed says why an errand did not end well, and with which exit code; 0 when it did.
+func (x *errand) failed() (why string, code int) {
+	l := x.status.Sent
+	why = strings.TrimSuffix(string(l.Code)+": "+l.Text, ": ")
+	switch l.Code {
+	case message.CodeDone:
+		return "", exitDone
+	case message.CodeDenied:
+		return why, exitDenied
+	case message.CodeTimeout:
+		return why, exitTimeout
+	case message.CodeUnreachable, message.CodeExpired, message.CodeRemoved:
+		return why, exitNoAnswer
+	}
+	return why, exitFailed
+}
