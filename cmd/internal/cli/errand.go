@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,10 @@ const (
 	askedFile   = "reply"
 	// outputEvery is how often a reply file is looked at for more.
 	outputEvery = 50 * time.Millisecond
+	// mostWaiting bounds how many messages the node is asked about at a time.
+	mostWaiting = 16
+	// lookPatience is how long that may take when nobody waits any more.
+	lookPatience = 5 * time.Second
 	// absentAfter is how long a node may take before somebody is told for what it waits.
 	absentAfter = 500 * time.Millisecond
 )
@@ -47,8 +52,7 @@ type errand struct {
 	id     message.ID
 	file   string
 	read   int64 // bytes of the file
-	status *control.Status
-	err    error
+	status control.Status
 }
 
 // newErrands prepares messages for these nodes.
@@ -74,6 +78,9 @@ func (c *call) newErrands(ctx context.Context, nodes []string) (*errands, error)
 		}
 		if err := node.Check(); err != nil {
 			return nil, usageError{err}
+		}
+		if slices.ContainsFunc(e.all, func(x *errand) bool { return x.node == node }) {
+			return nil, usageError{fmt.Errorf("%s is named twice", node)}
 		}
 		e.all = append(e.all, &errand{node: node, file: filepath.Join(e.folder, string(node), askedFile)})
 	}
@@ -113,67 +120,79 @@ func (e *errands) send(ctx context.Context, m map[string]any) error {
 	return nil
 }
 
-// wait waits until all have ended, or ctx does. Whatever comes of a reply is written with output, in pieces, until
-// that of its node is over; absent, if not nil, is called once for each node that does not take its message.
+// wait waits until all have ended, or ctx does; in any case each has its status then. Whatever comes of a reply is
+// written with output, in pieces; absent, if not nil, is called once for each node that does not take its message.
 func (e *errands) wait(ctx context.Context, output func(x *errand, piece []byte) error, absent func(x *errand, d *control.Delivery)) error {
-	ended := make(chan *errand, len(e.all))
-	var waiting sync.WaitGroup
-	defer waiting.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for _, x := range e.all {
-		waiting.Go(func() {
-			st, err := e.client.Status(ctx, x.id.String(), true)
-			if x.err = err; err == nil {
-				x.status = &st
+	waiting, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	var over sync.WaitGroup
+	over.Go(func() {
+		ended <- inParallel(len(e.all), mostWaiting, func(i int) error {
+			st, err := e.client.Status(waiting, e.all[i].id.String(), true)
+			if err == nil {
+				e.all[i].status = st
 			}
-			ended <- x
+			return err
 		})
-	}
+	})
+	defer over.Wait()
+	defer cancel()
 	look := time.NewTicker(outputEvery)
 	defer look.Stop()
 	late := time.NewTimer(absentAfter)
 	defer late.Stop()
-	open := map[*errand]bool{}
-	for _, x := range e.all {
-		open[x] = true
-	}
-	for len(open) > 0 {
+	for {
 		select {
-		case x := <-ended:
-			delete(open, x)
-			if x.err != nil {
-				return x.err
+		case err := <-ended:
+			if err != nil {
+				err = errors.Join(err, e.look(context.WithoutCancel(ctx)))
 			}
-			if err := x.output(output); err != nil {
+			return errors.Join(err, e.output(output))
+		case <-look.C:
+			if err := e.output(output); err != nil {
 				return err
 			}
-		case <-look.C:
-			for _, x := range e.all {
-				if !open[x] {
-					continue
-				}
-				if err := x.output(output); err != nil {
-					return err
-				}
-			}
 		case <-late.C:
-			for _, x := range e.all {
-				if open[x] && absent != nil {
-					e.late(ctx, x, absent)
-				}
+			if absent != nil {
+				e.late(ctx, absent)
 			}
+		}
+	}
+}
+
+// look asks where those messages are of which the end is not known.
+func (e *errands) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	for _, x := range e.all {
+		if x.status.Ended {
+			continue
+		}
+		var err error
+		if x.status, err = e.client.Status(ctx, x.id.String(), false); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// late tells of a node that has not taken its message.
-func (e *errands) late(ctx context.Context, x *errand, absent func(*errand, *control.Delivery)) {
-	st, err := e.client.Status(ctx, x.id.String(), false)
-	if err == nil && st.Sent != nil && st.Sent.State == message.StateAccepted && st.Delivery != nil && (st.Delivery.Reason != "" || !st.Delivery.Linked) {
-		absent(x, st.Delivery)
+// late tells of nodes that have not taken their messages.
+func (e *errands) late(ctx context.Context, absent func(*errand, *control.Delivery)) {
+	for _, x := range e.all {
+		st, err := e.client.Status(ctx, x.id.String(), false)
+		if err == nil && st.Sent != nil && st.Sent.State == message.StateAccepted && st.Delivery != nil && (st.Delivery.Reason != "" || !st.Delivery.Linked) {
+			absent(x, st.Delivery)
+		}
 	}
+}
+
+func (e *errands) output(do func(*errand, []byte) error) error {
+	for _, x := range e.all {
+		if err := x.output(do); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // output hands on what is new in the reply file.
@@ -207,10 +226,8 @@ func (x *errand) output(do func(*errand, []byte) error) error {
 // close gives back what is held. The reply files go when all replies were read.
 func (e *errands) close() error {
 	e.client.Close()
-	for _, x := range e.all {
-		if x.status == nil {
-			return nil
-		}
+	if slices.ContainsFunc(e.all, func(x *errand) bool { return !x.status.Ended }) {
+		return nil
 	}
 	err := os.RemoveAll(e.folder)
 	_ = os.Remove(filepath.Dir(e.folder)) // when nobody else waits for a reply
@@ -220,6 +237,16 @@ func (e *errands) close() error {
 // failed says why an errand did not end well, and with which exit code; 0 when it did.
 func (x *errand) failed() (why string, code int) {
 	l := x.status.Sent
+	switch {
+	case l == nil:
+		return "no answer", exitNoAnswer
+	case !x.status.Ended:
+		code = exitTimeout
+		if l.State == message.StateAccepted {
+			code = exitNoAnswer
+		}
+		return fmt.Sprintf("no answer in time; message %s: %s", x.id, stateText(&x.status, l)), code
+	}
 	why = strings.TrimSuffix(string(l.Code)+": "+l.Text, ": ")
 	switch l.Code {
 	case message.CodeDone:

@@ -73,39 +73,12 @@ func remotePs(ctx context.Context, c *call, timeout time.Duration) (err error) {
 	}
 	var text bytes.Buffer
 	err = e.wait(bounded, func(_ *errand, piece []byte) error { _, err := text.Write(piece); return err }, nil)
-	if errors.Is(err, context.DeadlineExceeded) {
-		return c.unanswered(ctx, e, timeout)
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	if why, code := e.all[0].failed(); code != exitDone {
-		return exitError{fmt.Errorf("%s: %s", e.all[0].node, why), code}
+		return exitError{hinted{fmt.Errorf("%s: %s", e.all[0].node, why), "steward nodes says when a node was heard of last"}, code}
 	}
 	_, err = c.out.Write(text.Bytes())
 	return err
-}
-
-// unanswered is the error for nodes that have not answered in time.
-func (c *call) unanswered(ctx context.Context, e *errands, timeout time.Duration) error {
-	code := exitTimeout
-	var errs []error
-	for _, x := range e.all {
-		if x.status != nil {
-			continue
-		}
-		st, err := e.client.Status(ctx, x.id.String(), false)
-		if err != nil {
-			return err
-		}
-		if st.Sent != nil && (st.Sent.State == message.StateAccepted || st.Sent.State == message.StateExpired) {
-			code = exitNoAnswer
-		}
-		text := "no answer"
-		if st.Sent != nil {
-			text = stateText(&st, st.Sent)
-		}
-		errs = append(errs, fmt.Errorf("%s: no answer in %v: message %s %s", x.node, timeout, x.id, text))
-	}
-	return exitError{hinted{errors.Join(errs...), "steward nodes says when a node was heard of last"}, code}
 }

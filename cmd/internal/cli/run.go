@@ -88,9 +88,7 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 	case ctx.Err() != nil:
 		c.left(e)
 		return ctx.Err()
-	case errors.Is(err, context.DeadlineExceeded):
-		return errors.Join(shown.end(), c.unanswered(ctx, e, r.timeout))
-	case err != nil:
+	case err != nil && !errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
 	if err := shown.end(); err != nil {
@@ -134,7 +132,7 @@ func (c *call) tellAbsent(ctx context.Context, e *errands, x *errand, d *control
 // left says what becomes of messages that nobody waits for any more.
 func (c *call) left(e *errands) {
 	for _, x := range e.all {
-		if x.status == nil {
+		if !x.status.Ended {
 			fmt.Fprintf(c.err, "steward: run: message %s for %s stays; its output lands in %s\nhint: steward status %s says where it is, steward queue rm %s takes it back as long as it waits\n",
 				x.id, x.node, x.file, x.id, x.id)
 		}
@@ -148,6 +146,9 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 	for _, x := range e.all {
 		l := x.status.Sent
 		why, code := x.failed()
+		if l == nil { // the history has forgotten it
+			l = &control.Life{}
+		}
 		if c.json {
 			if err := c.printJSON(ran{Node: x.node, ID: x.id, State: l.State, Code: l.Code, Text: l.Text, Exit: l.Exit, Stdout: shown.kept[x].String(), Stderr: l.Stderr}); err != nil {
 				return err
