@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"slices"
@@ -68,6 +69,40 @@ func checkPort(s string, least uint64) error {
 		return fmt.Errorf("%s is not a port number from %d to 65535", message.Quote(s), least)
 	}
 	return nil
+}
+
+// socketMode is a setting that is the mode of a file, as chmod takes it.
+func socketMode(name, def, help string) option {
+	return option{name: name, unit: "string", help: help, kind: textKind, def: def, store: func(c *Config, v any) error {
+		n, err := strconv.ParseUint(v.(string), 8, 16)
+		if err != nil || n > 0o777 || n&0o600 != 0o600 {
+			return fmt.Errorf("%s is not a mode from 0600 to 0777 with which its owner can read and write", message.Quote(v.(string)))
+		}
+		c.SocketMode = fs.FileMode(n)
+		return nil
+	}}
+}
+
+// variables is the setting commandEnvironment. The settings of the node are no variables for
+// commands, which have their own of that kind.
+func variables(name, def, help string) option {
+	return option{name: name, unit: "string", help: help, kind: textKind, def: def, store: func(c *Config, v any) error {
+		c.CommandEnvironment = nil
+		if strings.TrimSpace(v.(string)) == "" {
+			return nil
+		}
+		for name := range strings.SplitSeq(v.(string), ",") {
+			name = strings.TrimSpace(name)
+			switch {
+			case name == "" || strings.ContainsAny(name, "= \x00"):
+				return fmt.Errorf("%s is not the name of a variable", message.Quote(name))
+			case strings.HasPrefix(name, "STEWARD_"):
+				return fmt.Errorf("%s is a setting of the node or of a message, and not passed on", message.Quote(name))
+			}
+			c.CommandEnvironment = append(c.CommandEnvironment, name)
+		}
+		return nil
+	}}
 }
 
 // brokers is the setting brokerAddress: a text that is a list, as in -brokerAddress.

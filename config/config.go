@@ -1,8 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -32,10 +35,23 @@ type Config struct {
 	ClientCertFile       string // given with ClientKeyFile, or both empty
 	ClientKeyFile        string
 
+	NodeKeyFile      string // never empty after Load, nor is TrustedNodesFile
+	TrustedNodesFile string
+
 	ConfigFolder          string
+	ACLFile               string // empty: acl.toml in ConfigFolder, if there is one
 	SocketFolder          string
 	DatabaseFolder        string
 	SubscribersDataFolder string
+
+	// SocketOwner and SocketGroup are names or numbers, empty for those of the node.
+	SocketOwner string
+	SocketGroup string
+	SocketMode  fs.FileMode
+
+	RunAsUser string // empty: the user of the node
+	// CommandEnvironment names variables of the node that commands get, too.
+	CommandEnvironment []string
 
 	// The ways in besides the socket; empty: off. TCPListener is host:port, the others are paths.
 	TCPListener   string
@@ -161,6 +177,8 @@ func Load(args, env []string, methods []Method) (*Config, error) {
 	for method, nodes := range c.Subscribers {
 		c.Subscribers[method] = c.resolve(nodes)
 	}
+	c.NodeKeyFile = cmp.Or(c.NodeKeyFile, filepath.Join(c.ConfigFolder, "node.key"))
+	c.TrustedNodesFile = cmp.Or(c.TrustedNodesFile, filepath.Join(c.ConfigFolder, "trusted_nodes"))
 	return c, nil
 }
 

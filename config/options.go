@@ -42,17 +42,29 @@ func options(methods []Method) ([]option, error) {
 		text("clientCertFile", "", "file with the certificate to log in with", func(c *Config) *string { return &c.ClientCertFile }, anything),
 		text("clientKeyFile", "", "file with the key of clientCertFile", func(c *Config) *string { return &c.ClientKeyFile }, anything),
 	)
+	group("Signatures",
+		text("nodeKeyFile", "", "file with the private key of this node: an nkeys seed or an Ed25519 key of ssh-keygen; empty = node.key in the config folder, made when it is needed", func(c *Config) *string { return &c.NodeKeyFile }, anything),
+		text("trustedNodesFile", "", "file with the keys of other nodes, a line NODE KEY for each; empty = trusted_nodes in the config folder", func(c *Config) *string { return &c.TrustedNodesFile }, anything),
+	)
 	group("Folders",
 		text(nameConfigFolder, "./etc", "folder of config.toml; also by CONFIGFOLDER in the environment", func(c *Config) *string { return &c.ConfigFolder }, notEmpty),
+		text("aclFile", "", "file with the rules of who may do what, without which the node does not start; empty = acl.toml in the config folder, if there is one", func(c *Config) *string { return &c.ACLFile }, anything),
 		text("socketFolder", "./tmp", "folder of steward.sock", func(c *Config) *string { return &c.SocketFolder }, notEmpty),
 		text("databaseFolder", "./lib", "folder of the message store", func(c *Config) *string { return &c.DatabaseFolder }, notEmpty),
 		text("subscribersDataFolder", "./var", "folder below which methods write files", func(c *Config) *string { return &c.SubscribersDataFolder }, notEmpty),
 	)
 	group("Ways in",
+		text("socketOwner", "", "user, by name or number, to whom steward.sock belongs; empty = that of the node. Another one takes root", func(c *Config) *string { return &c.SocketOwner }, anything),
+		text("socketGroup", "", "group, by name or number, of steward.sock; empty = that of the node. Let it into socketFolder, too", func(c *Config) *string { return &c.SocketGroup }, anything),
+		socketMode("socketMode", "0600", "mode of steward.sock; 0660 lets all users of its group send messages as this node"),
 		text("tcpListener", "", "host:port on which messages are taken as on steward.sock, from everybody who reaches it; without a host it is loopback; empty = off", func(c *Config) *string { return &c.TCPListener }, listenAddress),
 		text("readFolder", "", "folder of which every file that is moved in is read and then put into done or failed; empty = off", func(c *Config) *string { return &c.ReadFolder }, anything),
 		text("inFile", "", "file to which messages can be appended, such as ./inmsg.txt; what was read is erased; empty = off", func(c *Config) *string { return &c.InFile }, anything),
 		text("startupFolder", "", "folder of messages for this node itself that are run at each start; empty = startup in the config folder", func(c *Config) *string { return &c.StartupFolder }, anything),
+	)
+	group("Commands",
+		text("runAsUser", "", "user as whom commands are run; empty = that of the node. Another one takes root, or CAP_SETUID, CAP_SETGID and CAP_KILL", func(c *Config) *string { return &c.RunAsUser }, anything),
+		variables("commandEnvironment", "", "variables of the node's environment, comma separated, that commands get besides PATH, HOME, LANG, LC_*, TZ, USER, LOGNAME, SHELL and TMPDIR"),
 	)
 	group("Messages",
 		seconds("defaultMessageTimeout", 5, 1, "wait for an ACK, for messages that do not say", func(c *Config) *time.Duration { return &c.DefaultMessageTimeout }),

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"steward/internal/atomicfile"
 )
 
 // Save writes config.toml: all of it when there is none, else the values given by flag and
@@ -32,7 +34,7 @@ func (c *Config) save() error {
 		return fmt.Errorf("edit: %w", err)
 	}
 	next.exists = true
-	path, err := target(c.file.path)
+	path, err := atomicfile.Target(c.file.path)
 	if err != nil {
 		return err
 	}
@@ -47,7 +49,7 @@ func (c *Config) save() error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := replaceFile(path, text); err != nil {
+	if err := atomicfile.Replace(path, text); err != nil {
 		return err
 	}
 	c.file = next
@@ -81,59 +83,6 @@ func (c *Config) newFile() []byte {
 		return newText(changes)
 	}
 	return c.file.edit(changes)
-}
-
-// target follows path through symbolic links to where the file is, or would be.
-func target(path string) (string, error) {
-	for range 40 {
-		link, err := os.Readlink(path)
-		if err != nil {
-			return path, nil // no link, or nothing there
-		}
-		if !filepath.IsAbs(link) {
-			link = filepath.Join(filepath.Dir(path), link)
-		}
-		path = link
-	}
-	return "", fmt.Errorf("%s: too many symbolic links", path)
-}
-
-// replaceFile puts text in the place of the file at path, which need not exist. When it
-// returns nil, the new file is on disk.
-func replaceFile(path string, text []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".config.toml-*") // 0600
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(fill(f, text, path), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := syncFolder(dir); err != nil {
-		return fmt.Errorf("%s is written, but may be lost with the power: %w", path, err)
-	}
-	return nil
-}
-
-// fill writes text to f and gives it mode and owner of the file it is to replace.
-func fill(f *os.File, text []byte, old string) error {
-	if info, err := os.Stat(old); err == nil {
-		// A rename would not ask whether the file may be written.
-		if info.Mode()&0o200 == 0 {
-			return fmt.Errorf("%s is read-only", old)
-		}
-		if err := f.Chmod(info.Mode().Perm()); err != nil {
-			return err
-		}
-		keepOwner(f, info)
-	}
-	if _, err := f.Write(text); err != nil {
-		return err
-	}
-	return f.Sync()
 }
 
 // DefaultFile returns the config.toml that is written when there is none: every setting with its default.

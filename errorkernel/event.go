@@ -20,6 +20,7 @@ const (
 	StoreFailed                    // the disk did not take what it was given
 	LinkFailed                     // the broker refused something
 	NameTaken                      // another node runs under the name of this one
+	RulesFailed                    // the rules of who may do what cannot be read
 )
 
 // Event is one failure, as it goes up to the kernel.

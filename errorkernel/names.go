@@ -12,6 +12,7 @@ var classNames = [...]string{
 	StoreFailed:   "store-failed",
 	LinkFailed:    "link-failed",
 	NameTaken:     "name-taken",
+	RulesFailed:   "rules-failed",
 }
 
 // String returns the class as it is spelled in log lines and error messages.

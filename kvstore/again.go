@@ -28,7 +28,8 @@ const (
 // Retry accepts dead letters anew, as messages with ids of their own, and takes them away, in one
 // commit: a crash neither loses one nor doubles it. The order of ids is that of the messages; what is no
 // dead letter any more is passed over. Those that are too many for one commit are returned as rest; of the
-// others all are accepted, or none. The life of each says what it was sent again as.
+// others all are accepted, or none. The life of each says what it was sent again as, and
+// the audit log what it was before.
 // The error wraps [ErrFull] when there is no room.
 func (s *Store) Retry(ids []message.ID) (retried []Retried, rest []message.ID, err error) {
 	var msgs []message.Message
@@ -49,6 +50,7 @@ func (s *Store) Retry(ids []message.ID) (retried []Retried, rest []message.ID, e
 			if err != nil {
 				return err
 			}
+			letter.Message.Origin = "retry of " + id.String()
 			msgs, old = append(msgs, *letter.Message), append(old, id)
 		}
 		return nil

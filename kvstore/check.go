@@ -12,8 +12,8 @@ import (
 
 // bbolt trusts its file: a page that makes no sense makes it panic, fault or run in circles,
 // partly in goroutines of its own where nothing can be recovered. So the pages are checked
-// before bbolt sees them. bbolt looks at every page when it opens a file too (to learn which are
-// free), so this costs a second look, not a different order of time.
+// before bbolt sees them. After a crash bbolt looks at every page too (to learn which are free),
+// so this costs a second look then, not a different order of time.
 
 // The layout of a bbolt file (format 2), in the byte order of the machine.
 const (

@@ -296,7 +296,7 @@ func TestSetAsideNeverReplacesAFile(t *testing.T) {
 
 func TestFileOfANewerVersionIsLeftAlone(t *testing.T) {
 	for name, change := range map[string]func(*bbolt.Bucket) error{
-		"a newer schema": func(b *bbolt.Bucket) error { return b.Put([]byte("schema"), binary.BigEndian.AppendUint64(nil, 2)) },
+		"a newer schema": func(b *bbolt.Bucket) error { return b.Put([]byte("schema"), binary.BigEndian.AppendUint64(nil, 3)) },
 		"a schema of the far future": func(b *bbolt.Bucket) error {
 			return errors.Join(b.Put([]byte("schema"), binary.BigEndian.AppendUint64(nil, 1<<63)), b.Delete([]byte("sizes")))
 		},

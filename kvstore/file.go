@@ -151,12 +151,14 @@ func (s *Store) prepare() error {
 	})
 }
 
-// prepareLater makes the buckets that a file of the first versions lacks, and counts what is in
-// them.
+// prepareLater makes the buckets that a file of the first versions lacks, counts what is in
+// them, and says that older programs cannot read the file from now on.
 func (s *Store) prepareLater() error {
 	var missing [][]byte
+	current := false
 	counts := []*uint64{&s.sizes.Scheduled, &s.sizes.Untold} // as laterBuckets
 	err := s.db.View(func(tx *bbolt.Tx) error {
+		current = binary.BigEndian.Uint64(tx.Bucket(bucketMeta).Get(keySchema)) == schema
 		for i, name := range laterBuckets {
 			b := tx.Bucket(name)
 			if b == nil {
@@ -169,7 +171,7 @@ func (s *Store) prepareLater() error {
 		}
 		return nil
 	})
-	if err != nil || len(missing) == 0 {
+	if err != nil || len(missing) == 0 && current {
 		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
@@ -178,7 +180,7 @@ func (s *Store) prepareLater() error {
 				return err
 			}
 		}
-		return nil
+		return tx.Bucket(bucketMeta).Put(keySchema, binary.BigEndian.AppendUint64(nil, schema))
 	})
 }
 

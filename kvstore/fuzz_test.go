@@ -18,6 +18,8 @@ func FuzzRecords(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	named := m
+	named.Origin = "socket uid=1 pid=2"
 	life := encodeLife(&Life{Peer: "ship1", Method: "REQPing", State: message.StateDone, Code: message.CodeDone, Text: "text", Seq: 7, Attempts: 2, WantsReply: true, Exit: 3, Stderr: "no such file",
 		Delivered: time.UnixMilli(1), Started: time.UnixMilli(2), Ended: time.UnixMilli(3)})
 	for _, v := range []any{&posRecord{Epoch: 1, Next: 2, Refused: []Refused{{Seq: 1, Code: "denied", Text: "no"}}},
@@ -30,7 +32,7 @@ func FuzzRecords(f *testing.F) {
 		}
 		f.Add(b)
 	}
-	for _, b := range [][]byte{nil, {recordVersion}, encodeOut(&m, raw), encodeIn(inHead{accepted: 4, message: raw}),
+	for _, b := range [][]byte{nil, {recordVersion}, encodeOut(&m, raw), encodeOut(&named, raw), encodeIn(inHead{accepted: 4, message: raw}),
 		encodeIn(inHead{accepted: 4, run: 2, first: 5, message: raw}), life, numbers(1, 2, 3, 4, 5, 6), numbers(1)} {
 		f.Add(b)
 	}
@@ -39,6 +41,8 @@ func FuzzRecords(f *testing.F) {
 		if q, err := decodeOut(1, b); err == nil {
 			if m, err := wire.DecodeMessage(q.Message); err == nil && q.ID == m.ID && q.ACKTimeout == m.ACKTimeout && q.Retries == m.Retries &&
 				q.RetryWait == m.RetryWait && q.TTL == m.TTL && b[1] == 0 == !m.AwaitsReply() && b[1] <= flagReply {
+				origin, _, _ := splitOut(b)
+				m.Origin = string(origin)
 				if again := encodeOut(m, q.Message); !bytes.Equal(again, b) {
 					t.Errorf("outgoing message %x became %x", b, again)
 				}

@@ -21,6 +21,7 @@ var update = flag.Bool("update", false, "write the golden file of this version a
 const (
 	golden1 = "testdata/steward-v1.db.gz"   // lives and inbox records of the first version
 	golden2 = "testdata/steward-v1.2.db.gz" // and of the second, schedules, bad ends that were not told
+	golden3 = "testdata/steward-v2.db.gz"   // origins of outgoing messages
 )
 
 // writeGolden makes a file with a record of every kind that this version writes.
@@ -30,7 +31,9 @@ func writeGolden(t *testing.T) {
 	s := open(t, options(path))
 	m := msg("ship1", "/bin/echo", "hello")
 	m.ReplyMethod, m.ReplyACKTimeout = "REQToFile", time.Second
-	ids := accept(t, s, m, m, m, m)
+	local := m
+	local.Origin = "socket uid=1000 pid=42"
+	ids := accept(t, s, m, m, m, local)
 	settle(t, s, stream("ship1"), kvstore.Settled{Seq: 1, ID: ids[0], Code: message.CodeDone, Attempts: 2, At: time.UnixMilli(1_700_000_000_000), WantsReply: true},
 		kvstore.Settled{Seq: 2, ID: ids[1], Code: message.CodeUnreachable, Text: "no ACK", Attempts: 3, At: time.UnixMilli(1_700_000_000_000), WantsReply: true, Untold: []byte("bad end")})
 	in := []kvstore.Item{incoming(t, 1, message.Message{Data: []string{"1"}, Schedule: &message.Schedule{Every: time.Minute, For: message.Forever}}),
@@ -61,13 +64,13 @@ func writeGolden(t *testing.T) {
 	var out bytes.Buffer
 	z := gzip.NewWriter(&out)
 	_, err = z.Write(b)
-	if err := errors.Join(err, z.Close(), os.WriteFile(golden2, out.Bytes(), 0o644)); err != nil {
+	if err := errors.Join(err, z.Close(), os.WriteFile(golden3, out.Bytes(), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // openGolden opens a copy of a golden file.
-func openGolden(t *testing.T, golden string) *kvstore.Store {
+func openGolden(t *testing.T, golden string, set ...func(*kvstore.Options)) *kvstore.Store {
 	t.Helper()
 	f, err := os.Open(golden)
 	if err != nil {
@@ -86,7 +89,11 @@ func openGolden(t *testing.T, golden string) *kvstore.Store {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := open(t, options(path))
+	opts := options(path)
+	for _, set := range set {
+		set(&opts)
+	}
+	s := open(t, opts)
 	t.Cleanup(func() { _ = s.Close() })
 	if err := s.Audit(); err != nil {
 		t.Fatal(err)
@@ -94,10 +101,25 @@ func openGolden(t *testing.T, golden string) *kvstore.Store {
 	return s
 }
 
-func TestReadsTheFileWithSchedulesAndBadEnds(t *testing.T) {
+func TestReadsTheFileWithOrigins(t *testing.T) {
 	if *update {
 		writeGolden(t)
 	}
+	var left []kvstore.Left
+	s := openGolden(t, golden3, func(o *kvstore.Options) { o.Leaving = func(l []kvstore.Left) { left = append(left, l...) } })
+	q := read(t, s, stream("ship1"))
+	if len(q) != 2 {
+		t.Fatalf("%+v", q)
+	}
+	for _, q := range q {
+		settle(t, s, stream("ship1"), kvstore.Settled{Seq: q.Seq, ID: q.ID, Code: message.CodeDone})
+	}
+	if len(left) != 2 || left[0].Origin != "" || left[1].Origin != "socket uid=1000 pid=42" || !bytes.Equal(left[1].Message, q[1].Message) {
+		t.Errorf("%+v", left)
+	}
+}
+
+func TestReadsTheFileWithSchedulesAndBadEnds(t *testing.T) {
 	s := openGolden(t, golden2)
 	ends, lost, err := s.Untold(9)
 	if err != nil || lost != 0 || len(ends) != 1 || string(ends[0].Text) != "bad end" {

@@ -347,7 +347,7 @@ func (s *Store) Note(m *message.Message, code message.Code, why string) error {
 		return err
 	}
 	return s.do(func(t *tx) error {
-		t.leaves(Stream{m.To, m.Method}, &Settled{ID: m.ID, Code: code, Text: why, Attempts: 1, At: life.Ended}, raw)
+		t.leaves(Stream{m.To, m.Method}, &Settled{ID: m.ID, Code: code, Text: why, Attempts: 1, At: life.Ended}, []byte(m.Origin), raw)
 		return t.putLife(bucketSent, m.ID, &life)
 	})
 }

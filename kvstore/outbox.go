@@ -306,14 +306,19 @@ func (s *Store) Remove(id Stream, settled []Settled) ([]message.ID, error) {
 type Left struct {
 	Stream
 	Settled
+	Origin  string // as in message.Message
 	Message []byte // as wire.EncodeMessage wrote it
 }
 
 // leaves notes what leaves, for who wants to know.
-func (t *tx) leaves(id Stream, e *Settled, raw []byte) {
-	if t.s.opts.Leaving != nil {
-		t.left = append(t.left, Left{id, *e, bytes.Clone(raw)})
+func (t *tx) leaves(id Stream, e *Settled, origin, raw []byte) {
+	if t.s.opts.Leaving == nil {
+		return
 	}
+	if t.origin != string(origin) { // that of many messages, one after the other
+		t.origin = string(origin)
+	}
+	t.left = append(t.left, Left{id, *e, t.origin, bytes.Clone(raw)})
 }
 
 func (t *tx) settle(st *stream, id Stream, e *Settled) error {
@@ -345,7 +350,8 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 	if err != nil {
 		return err
 	}
-	t.leaves(id, e, q.Message)
+	origin, _, _ := splitOut(record)
+	t.leaves(id, e, origin, q.Message)
 	var notice *put
 	if e.Code != message.CodeDone && !answered {
 		notice = t.s.notice(id.Peer, id.Method, &q, e)

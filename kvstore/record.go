@@ -91,14 +91,24 @@ type Queued struct {
 }
 
 // An outgoing record is a fixed head, so that a publisher need not decode the message,
-// and the message.
+// and the message. The second version of it, for a message with an origin, has that between
+// them, behind its length.
 const outHead = 1 + 1 + 16 + 4*8
 
 const flagReply = 1
 
+const (
+	recordOrigin = 2
+	maxOrigin    = 1<<8 - 1
+)
+
 func encodeOut(m *message.Message, raw []byte) []byte {
-	b := make([]byte, 2, outHead+len(raw))
+	origin := m.Origin[:min(len(m.Origin), maxOrigin)]
+	b := make([]byte, 2, outHead+1+len(origin)+len(raw))
 	b[0] = recordVersion
+	if origin != "" {
+		b[0] = recordOrigin
+	}
 	if m.AwaitsReply() {
 		b[1] = flagReply
 	}
@@ -106,21 +116,42 @@ func encodeOut(m *message.Message, raw []byte) []byte {
 	for _, d := range []int64{int64(m.ACKTimeout), int64(m.Retries), int64(m.RetryWait), int64(m.TTL)} {
 		b = be.AppendUint64(b, uint64(d))
 	}
+	if origin != "" {
+		b = append(append(b, byte(len(origin))), origin...)
+	}
 	return append(b, raw...)
 }
 
 // decodeOut reads an outgoing record. The message shares memory with b.
 func decodeOut(seq uint64, b []byte) (Queued, error) {
-	if len(b) < outHead || b[0] != recordVersion {
+	_, raw, ok := splitOut(b)
+	if !ok {
 		return Queued{}, fmt.Errorf("message %d: %w", seq, errRecord)
 	}
-	q := Queued{Seq: seq, WantsReply: b[1]&flagReply != 0, Message: b[outHead:]}
+	q := Queued{Seq: seq, WantsReply: b[1]&flagReply != 0, Message: raw}
 	copy(q.ID[:], b[2:18])
 	q.ACKTimeout = time.Duration(be.Uint64(b[18:]))
 	q.Retries = int(int64(be.Uint64(b[26:])))
 	q.RetryWait = time.Duration(be.Uint64(b[34:]))
 	q.TTL = time.Duration(be.Uint64(b[42:]))
 	return q, nil
+}
+
+// splitOut returns what follows the head of an outgoing record.
+func splitOut(b []byte) (origin, raw []byte, ok bool) {
+	switch {
+	case len(b) < outHead:
+		return nil, nil, false
+	case b[0] == recordVersion:
+		return nil, b[outHead:], true
+	case b[0] != recordOrigin || len(b) == outHead:
+		return nil, nil, false
+	}
+	n, rest := int(b[outHead]), b[outHead+1:]
+	if n == 0 || n > len(rest) {
+		return nil, nil, false
+	}
+	return rest[:n], rest[n:], true
 }
 
 // Waiting is a message of the inbox.

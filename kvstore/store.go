@@ -17,7 +17,7 @@ import (
 
 // schema is the version of the layout of buckets and records. It goes up with every change
 // that an older program could not read.
-const schema = 1
+const schema = 2
 
 var (
 	// ErrFull says that the ring buffer has no room for what was handed in.
@@ -222,6 +222,7 @@ func (s *Store) Close() error {
 	if s.db == nil {
 		return nil
 	}
+	s.noteFree()
 	err := s.db.Close()
 	s.db, s.broken = nil, nil
 	return err

@@ -247,8 +247,9 @@ type tx struct {
 	streams map[string]*stream
 	lanes   map[string]*lane
 	left    []Left
-	bad     bool // something has to be told
-	ended   int  // lives that this transaction has ended
+	origin  string // of the last of them
+	bad     bool   // something has to be told
+	ended   int    // lives that this transaction has ended
 }
 
 // stream is the state of an outgoing stream; lane that of an incoming one.

@@ -10,6 +10,10 @@ import (
 // Forever is a method timeout that never ends: the method may run as long as the node.
 const Forever time.Duration = -1
 
+// DataPlaceholder stands for the output of the request in the arguments of a reply method that runs a
+// command.
+const DataPlaceholder = "{{STEWARD_DATA}}"
+
 // Message is one thing to be done on one node. It is complete: whatever its author
 // left out was filled in from the defaults of the accepting node before acceptance.
 type Message struct {
@@ -17,6 +21,10 @@ type Message struct {
 	ID       ID
 	From     Node
 	Accepted time.Time
+
+	// Origin is how the message came to the node that accepted it: "socket uid=1000 pid=4242".
+	// It is empty for those that the node makes itself, and stays on that node.
+	Origin string
 
 	To     Node
 	Method Method

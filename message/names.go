@@ -28,6 +28,7 @@ const (
 	MethodErrorLog     Method = "REQErrorLog"
 	MethodHello        Method = "REQHello"
 	MethodOpCommand    Method = "REQOpCommand"
+	MethodACLUpdate    Method = "REQAclUpdate"
 )
 
 // maxName bounds a node or method name in bytes. A subject is two names and a kind;

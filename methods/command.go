@@ -20,14 +20,13 @@ const (
 	commandGrace = 3 * time.Second
 	// commandDrain is how long the rest of the output may take once the group is dead.
 	commandDrain = time.Second
-	// placeholder stands for the output of the request in the arguments of a reply method.
-	placeholder = "{{STEWARD_DATA}}"
 	// longestArg bounds one argument, in bytes, as Linux does.
 	longestArg = 128<<10 - 1
 )
 
 // command runs data[0] with the rest of data as its arguments, without a shell, in a
-// process group of its own.
+// process group of its own, with a clean environment, and as another user where the node is
+// told to.
 //
 // A call ends when the command has ended and its output has: what processes that it left
 // in the background print belongs to the output, so the call waits for them, until the
@@ -80,14 +79,20 @@ func (r command) exec(parent context.Context, c *process.Call, args []string, in
 	defer cancel()
 
 	cut := false // read after Wait, which is after Cancel
+	env := environment(os.Environ(), c.Commands)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	cmd.Env = append(os.Environ(),
+	cmd.Env = append(env,
 		"STEWARD_NODE="+string(c.Self),
 		"STEWARD_FROM="+string(c.Message.From),
 		"STEWARD_MESSAGE_ID="+c.Message.ID.String(),
 		"STEWARD_ATTEMPT="+strconv.Itoa(c.Attempt),
 	)
 	ownGroup(cmd)
+	if u := c.Commands.User; u != nil {
+		runAs(cmd, u)
+		cmd.Dir = homeOf(u)
+		cmd.Path, cmd.Err = lookIn(pathOf(u), args[0])
+	}
 	out, stderr := newOutput(), newHead()
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = handOver{out}, stderr
@@ -181,17 +186,17 @@ func outlast(parent context.Context, after time.Duration) (context.Context, func
 }
 
 // arguments returns the command and its arguments. In those of a reply method the
-// placeholder is replaced by the output of the request.
+// [message.DataPlaceholder] is replaced by the output of the request.
 func arguments(m *message.Message, in *input) ([]string, error) {
 	args := append([]string(nil), m.Data...)
 	for i, a := range args {
 		if strings.IndexByte(a, 0) >= 0 {
 			return nil, fmt.Errorf("element %d of data holds a NUL byte, which no argument can", i+1)
 		}
-		if i == 0 || !m.IsReply() || !strings.Contains(a, placeholder) {
+		if i == 0 || !m.IsReply() || !strings.Contains(a, message.DataPlaceholder) {
 			continue
 		}
-		size := int64(len(a)) + int64(strings.Count(a, placeholder))*(in.size-int64(len(placeholder)))
+		size := int64(len(a)) + int64(strings.Count(a, message.DataPlaceholder))*(in.size-int64(len(message.DataPlaceholder)))
 		if size > longestArg {
 			return nil, argsTooLong(in)
 		}
@@ -199,13 +204,13 @@ func arguments(m *message.Message, in *input) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		args[i] = strings.ReplaceAll(a, placeholder, text)
+		args[i] = strings.ReplaceAll(a, message.DataPlaceholder, text)
 	}
 	return args, nil
 }
 
 func argsTooLong(in *input) error {
-	return fmt.Errorf("the arguments are too long with %d bytes of output in them: leave %s out, the command gets the output on stdin too", in.size, placeholder)
+	return fmt.Errorf("the arguments are too long with %d bytes of output in them: leave %s out, the command gets the output on stdin too", in.size, message.DataPlaceholder)
 }
 
 // startError says why a command did not start.

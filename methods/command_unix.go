@@ -9,10 +9,21 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"steward/process"
 )
 
 // ownGroup makes the command the leader of a process group of its own.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+// runAs has the command run as another user. The system does not change the groups of who may
+// not: the node's own user keeps what it has.
+func runAs(cmd *exec.Cmd, u *process.User) {
+	if int(u.UID) == os.Geteuid() {
+		return
+	}
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
+}
 
 // askGroup asks all processes of the group that p leads to end.
 func askGroup(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGTERM) }

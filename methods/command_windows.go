@@ -8,12 +8,17 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/windows"
+
+	"steward/process"
 )
 
 // ownGroup keeps a Ctrl-C at the daemon's console from the command.
 func ownGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }
+
+// runAs does nothing: LookupUser knows nobody here.
+func runAs(*exec.Cmd, *process.User) {}
 
 // askGroup asks the command and all its descendants to end. Programs without a window may
 // not hear it.

@@ -79,7 +79,7 @@ func (in *input) text() (string, error) {
 		return "", fmt.Errorf("read the parts of the reply: %w", reason(err))
 	}
 	if bytes.IndexByte(b, 0) >= 0 {
-		return "", errors.New("the output holds a NUL byte, which no argument can: leave " + placeholder + " out, the command gets the output on stdin too")
+		return "", errors.New("the output holds a NUL byte, which no argument can: leave " + message.DataPlaceholder + " out, the command gets the output on stdin too")
 	}
 	return string(b), nil
 }

@@ -297,7 +297,7 @@ func (l *lane) persist(ctx context.Context, what string, write func() error) err
 // of the node's stop.
 func (l *lane) attempts(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
 	for {
-		f, err := l.s.run(ctx, w, attempt)
+		f, err := l.s.run(ctx, l.id.Peer, w, attempt)
 		if err != nil && ctx.Err() != nil {
 			return f, ctx.Err()
 		}
@@ -358,6 +358,10 @@ func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 	for _, w := range waiting {
 		if w.Message.TTL > 0 && l.s.opts.Now().Sub(w.Accepted) > w.Message.TTL && w.Run == 0 {
 			finished = append(finished, l.s.ended(w, 1, started, Outcome{Exit: -1}, 0, errExpired))
+			continue
+		}
+		if err := l.s.mayRun(l.id.Peer, w.Message); err != nil {
+			finished = append(finished, l.s.ended(w, 1, started, Outcome{Exit: -1}, 0, err))
 			continue
 		}
 		calls, run = append(calls, l.s.call(w.Message, 1)), append(run, w)

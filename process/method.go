@@ -71,6 +71,10 @@ type Spec struct {
 	Undo   func(env *Env, mark []byte) error
 }
 
+// Allowed decides whether a message from another node may be run here. The error says for people why
+// not.
+type Allowed func(from message.Node, m *message.Message) error
+
 // Env is what a node lends to its methods.
 type Env struct {
 	Self    message.Node
@@ -81,6 +85,34 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	// Operator is how REQOpCommand reaches the node; nil where that is not to be.
 	Operator Operator
+	// Commands is how commands are run.
+	Commands Commands
+	// Rules are how REQAclUpdate reaches the rules of the node; nil where that is not to be.
+	Rules Rules
+}
+
+// Commands says how a node runs commands.
+type Commands struct {
+	// User is whom they run as; nil is the user of the node itself.
+	User *User
+	// Environment names variables of the node's own environment that commands get besides
+	// those that every command gets.
+	Environment []string
+}
+
+// User is a user of the system.
+type User struct {
+	Name, Home, Shell string
+	UID, GID          uint32
+	Groups            []uint32 // the supplementary ones
+}
+
+// Rules are those of who may do what on a node.
+type Rules interface {
+	// Replace puts a text in the place of the rules and in force, if its version is higher. by is the node
+	// that wants that. One that shuts out who sends rules is refused unless force is set. It returns what
+	// was done, as a line for people.
+	Replace(text string, by message.Node, force bool) (string, error)
 }
 
 // Operator is what an operator may ask of a node while it runs. Nothing of it outlasts that

@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"steward/kvstore"
@@ -19,6 +20,22 @@ func (s *Subscriber) rename(m *message.Message) {
 	if from := message.Node(m.Headers[message.HeaderFrom]); from != "" && s.own(m) {
 		m.From = from
 	}
+}
+
+// mayRun says whether a message that has waited may still be run. peer is the node that it came from,
+// whatever its name says; this node always may.
+func (s *Subscriber) mayRun(peer message.Node, m *message.Message) error {
+	if peer == s.opts.Env.Self {
+		return nil
+	}
+	if why := s.opts.Allowed()(peer, m); why != nil {
+		return fmt.Errorf("%w; it was allowed when it arrived", s.denied(peer, why))
+	}
+	return nil
+}
+
+func (s *Subscriber) denied(from message.Node, why error) error {
+	return fmt.Errorf("%s %w %s on %s: %w", from, errDenied, s.opts.Spec.Name, s.opts.Env.Self, why)
 }
 
 // outdated reports whether m belongs to an earlier start of this node.

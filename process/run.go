@@ -15,12 +15,19 @@ import (
 
 // run carries out one call of a method that is not Exact, under its timeout, and says how
 // it ended. Whether the node was stopped in the middle of it is for the caller to look at.
-// The error is the method's own.
-func (s *Subscriber) run(ctx context.Context, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
+// peer is the node that the message came from. The error is the method's own.
+func (s *Subscriber) run(ctx context.Context, peer message.Node, w kvstore.Waiting, attempt int) (kvstore.Finished, error) {
 	m := w.Message
 	resumed := s.opts.Spec.Crash == Resume && w.Mark != nil && w.Mark.Undo != nil
 	if m.TTL > 0 && s.opts.Now().Sub(w.Accepted) > m.TTL && !resumed && w.Run == 0 {
 		return s.ended(w, attempt, time.Now(), Outcome{Exit: -1}, 0, errExpired), nil
+	}
+	if err := s.mayRun(peer, m); err != nil {
+		var part uint32
+		if w.Mark != nil {
+			part = w.Mark.Parts // those before it are on their way
+		}
+		return s.ended(w, attempt, time.Now(), Outcome{Exit: -1}, part, err), nil
 	}
 	c := s.call(m, attempt)
 	var part uint32
@@ -91,6 +98,7 @@ func (s *Subscriber) guard(m *message.Message, run func() error) (err error) {
 
 var (
 	errPanicked    = errors.New("the method panicked")
+	errDenied      = errors.New("may not use")
 	errExpired     = errors.New("its ttl passed before it could be run")
 	errInterrupted = errors.New("the node went down while the method ran; it was not run again")
 )
@@ -104,6 +112,8 @@ func (s *Subscriber) ended(w kvstore.Waiting, attempt int, started time.Time, ou
 	case err == nil:
 	case errors.Is(err, errExpired):
 		res.Code = message.CodeExpired
+	case errors.Is(err, errDenied):
+		res.Code = message.CodeDenied
 	case errors.Is(err, errInterrupted):
 		res.Code, res.Took = message.CodeInterrupted, 0
 	case errors.Is(err, message.ErrInvalid):

@@ -1,6 +1,7 @@
 package process_test
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,5 +70,47 @@ func TestOwnMessagesNeedNoLink(t *testing.T) {
 		want(t, "time", time.Since(start), 0)
 		want(t, "answers", len(a.ran(answer)), 1)
 		wantList(t, "file", a.file(exact, a), []int{2})
+	})
+}
+
+// Their process comes with the first of them, goes when none has come for long, and comes back. One
+// that hangs keeps it, and nobody waits for it.
+func TestProcessForUnackedMessagesComesAndGoes(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.add("a"), w.add("b")
+		b.idle = 10 * time.Second
+		a.start()
+		b.start()
+		processes := func() int {
+			count := 0
+			for _, c := range b.up.root.Tree().Children {
+				for _, p := range c.Children {
+					if strings.HasSuffix(p.Name, " without ACK") {
+						count++
+					}
+				}
+			}
+			return count
+		}
+		send := func(n int, what ...string) {
+			m := do(b, manyOnce, n, what...)
+			m.ACKTimeout, m.MethodTimeout = 0, time.Hour
+			a.send(m)
+			synctest.Wait()
+		}
+		want(t, "processes", processes(), 0)
+		for n := 1; n <= 20; n++ {
+			send(n)
+			want(t, "processes", processes(), 1)
+			// Right before, at and after the moment of retirement.
+			w.advance(10*time.Second + time.Duration(n%3-1))
+		}
+		w.advance(time.Minute)
+		want(t, "processes", processes(), 0)
+		send(21, "hang")
+		w.advance(time.Minute)
+		want(t, "processes", processes(), 1)
+		send(22)
+		wantList(t, "runs", b.numbers(manyOnce), upTo(22))
 	})
 }

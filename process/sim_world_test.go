@@ -3,6 +3,7 @@ package process_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -355,7 +356,14 @@ func (l *life) build() {
 		if spec.Name == n.without {
 			continue
 		}
-		allowed := func(from message.Node) bool { return !slices.Contains(n.denied, spec.Name) && n.allowed(from) }
+		allowed := func() process.Allowed {
+			return func(from message.Node, _ *message.Message) error {
+				if slices.Contains(n.denied, spec.Name) || !n.allowed(from) {
+					return errors.New("it is on no list")
+				}
+				return nil
+			}
+		}
 		opts := process.SubscriberOptions{Spec: spec, Env: env, Allowed: allowed, Store: l.gate, Send: l.router,
 			Transport: l.loop, Codec: n.w.codec, Lanes: lanes, Report: &n.events, Progress: &l.progress, Log: log,
 			MaxParallel: n.parallel, Idle: n.idle, Now: n.now}

@@ -38,8 +38,9 @@ type Acceptor interface {
 type SubscriberOptions struct {
 	Spec Spec
 	Env  *Env
-	// Allowed says whether a node may use the method here. The node itself always may.
-	Allowed   func(message.Node) bool
+	// Allowed returns what decides about messages as things stand. It is asked for with each frame that
+	// arrives, and again before what was in it is run. The node itself is not asked about: it always may.
+	Allowed   func() Allowed
 	Store     Inbox
 	Send      Acceptor
 	Transport Transport
@@ -68,23 +69,14 @@ type Subscriber struct {
 	process string
 	slots   chan struct{} // one for each run under way of a method without order
 
-	frames  chan Delivery
-	unacked chan *message.Message
+	frames  frames
 	ready   chan struct{}
 	planned chan struct{} // one slot: a message waits for a further run
 
-	mu    sync.Mutex // guards lanes
-	lanes map[kvstore.Stream]*lane
+	mu      sync.Mutex // guards lanes and unacked
+	lanes   map[kvstore.Stream]*lane
+	unacked chan unacked // to the process that runs messages without ACK, nil when there is none
 }
-
-const (
-	// framesWaiting bounds the frames between the transport and the inbox. When they are
-	// full the transport has to wait, and drops what it cannot hold.
-	framesWaiting = 64
-	// unackedWaiting bounds the messages without ACK between the transport and their run.
-	// Nobody waits for them: when they are full, more are dropped.
-	unackedWaiting = 256
-)
 
 // NewSubscriber checks the options and returns a subscriber.
 func NewSubscriber(opts SubscriberOptions) (*Subscriber, error) {
@@ -109,8 +101,7 @@ func NewSubscriber(opts SubscriberOptions) (*Subscriber, error) {
 		process: name,
 		log:     opts.Log.With(logattr.Process(name)),
 		slots:   make(chan struct{}, opts.MaxParallel),
-		frames:  make(chan Delivery, framesWaiting),
-		unacked: make(chan *message.Message, unackedWaiting),
+		frames:  newFrames(),
 		ready:   make(chan struct{}),
 		planned: make(chan struct{}, 1),
 		lanes:   map[kvstore.Stream]*lane{},
@@ -133,18 +124,10 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 			s.wake(ctx, id)
 		}
 	}
-	if err := s.start(ctx, s.process+" without ACK", s.serveUnacked); err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
 	subject := message.Subject{Node: s.opts.Env.Self, Method: s.opts.Spec.Name, Kind: s.opts.Spec.Kind}
 	for _, kind := range slices.Compact([]message.Kind{subject.Kind, subject.Kind.WithoutACK()}) {
 		subject.Kind = kind
-		sub, err := s.opts.Transport.Subscribe(subject.String(), func(d Delivery) {
-			select {
-			case s.frames <- d:
-			case <-ctx.Done():
-			}
-		})
+		sub, err := s.opts.Transport.Subscribe(subject.String(), func(d Delivery) { s.frames.put(ctx, d) })
 		if err != nil {
 			return fmt.Errorf("subscribe to %s: %w", subject, err)
 		}
@@ -153,7 +136,6 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 	close(s.ready)
 	due := time.NewTimer(0)
 	defer due.Stop()
-	var batch []Delivery
 	for {
 		select {
 		case <-ctx.Done():
@@ -162,19 +144,8 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 			s.runDue(ctx, due)
 		case <-due.C:
 			s.runDue(ctx, due)
-		case d := <-s.frames:
-			batch = append(batch[:0], d)
-		gather:
-			for len(batch) < framesWaiting {
-				select {
-				case d := <-s.frames:
-					batch = append(batch, d)
-				default:
-					break gather
-				}
-			}
-			s.take(ctx, batch)
-			clear(batch)
+		case <-s.frames.more:
+			s.take(ctx, s.frames.get())
 		}
 	}
 }
@@ -190,7 +161,7 @@ type received struct {
 func (s *Subscriber) take(ctx context.Context, batch []Delivery) {
 	var frames []received
 	for _, d := range batch {
-		if f, ok := s.check(d); ok {
+		if f, ok := s.check(ctx, d); ok {
 			frames = append(frames, f)
 		}
 	}
@@ -247,7 +218,7 @@ func (s *Subscriber) answer(subject string, a *wire.Ack) {
 
 // check decodes a frame and decides about each of its messages. It answers frames that make
 // no sense, and passes on those without ACK.
-func (s *Subscriber) check(d Delivery) (received, bool) {
+func (s *Subscriber) check(ctx context.Context, d Delivery) (received, bool) {
 	f, err := s.opts.Codec.DecodeFrame(d.Data)
 	if err == nil {
 		err = s.belongs(f, d)
@@ -261,11 +232,11 @@ func (s *Subscriber) check(d Delivery) (received, bool) {
 		s.answer(d.Reply, &wire.Ack{By: s.opts.Env.Self, To: from, Method: s.opts.Spec.Name, Code: message.CodeInvalid, Text: err.Error()})
 		return received{}, false
 	}
-	allowed := d.Local || s.opts.Allowed(f.From)
-	if !allowed {
-		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: s.process, Subject: d.Subject, From: f.From,
-			Err: fmt.Errorf("%s: %s may not use %s here; -startSub%s lists who may", message.CodeDenied, f.From, s.opts.Spec.Name, s.opts.Spec.Name)})
+	allowed := func(message.Node, *message.Message) error { return nil }
+	if !d.Local {
+		allowed = s.opts.Allowed()
 	}
+	var denials []string // why, each reason once
 	r := received{reply: d.Reply, Arrival: kvstore.Arrival{Stream: kvstore.Stream{Peer: f.From, Method: f.Method},
 		Epoch: f.Epoch, Base: f.Base, First: f.First, End: f.End, Items: make([]kvstore.Item, 0, len(f.Entries))}}
 	var sound []*message.Message
@@ -273,13 +244,17 @@ func (s *Subscriber) check(d Delivery) (received, bool) {
 	for _, e := range f.Entries {
 		it := kvstore.Item{Seq: e.Seq, Message: e.Message}
 		m, err := wire.DecodeMessage(e.Message)
-		switch {
-		case err != nil:
-			it.Refuse, it.Text = message.CodeInvalid, err.Error()
-		case !allowed:
-			it.Refuse, it.Text = message.CodeDenied, fmt.Sprintf("%s may not use %s on %s", f.From, s.opts.Spec.Name, s.opts.Env.Self)
-		default:
+		if err == nil {
 			m.From, m.To, m.Method = f.From, s.opts.Env.Self, f.Method
+		}
+		if err != nil {
+			it.Refuse, it.Text = message.CodeInvalid, err.Error()
+		} else if why := allowed(f.From, m); why != nil {
+			it.Refuse, it.Text = message.CodeDenied, s.denied(f.From, why).Error()
+			if !slices.Contains(denials, why.Error()) {
+				denials = append(denials, why.Error())
+			}
+		} else {
 			s.rename(m)
 			it.ID = m.ID
 			it.Accepted = now.Add(-max(0, time.UnixMilli(f.Sent).Sub(m.Accepted)))
@@ -297,8 +272,12 @@ func (s *Subscriber) check(d Delivery) (received, bool) {
 		}
 		r.Items = append(r.Items, it)
 	}
+	for _, why := range denials {
+		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: s.process, Subject: d.Subject, From: f.From,
+			Err: fmt.Errorf("%s: %s may not use %s here: %s", message.CodeDenied, f.From, s.opts.Spec.Name, why)})
+	}
 	if f.Epoch == 0 {
-		s.passUnacked(sound)
+		s.passUnacked(ctx, f.From, sound)
 		return received{}, false
 	}
 	s.reserve(&r, sound)

@@ -113,6 +113,8 @@ func TestBreachesAreFound(t *testing.T) {
 		{"nor by a detour", "silent", "security/a.go:2", files{"security/a.go": imports("steward/internal/logattr")}},
 		{"NATS stays in the transport", "nats", "process/a.go:2", files{"process/a.go": imports("github.com/nats-io/nats.go")}},
 		{"the server too", "nats", "cmd/internal/node/a.go:2", files{"cmd/internal/node/a.go": imports("github.com/nats-io/nats-server/v2/server")}},
+		{"keys are not for all", "nats", "process/a.go:2", files{"process/a.go": imports("github.com/nats-io/nkeys")}},
+		{"security knows keys, not NATS", "nats", "security/a.go:3", files{"security/a.go": imports("github.com/nats-io/nkeys", "github.com/nats-io/nats.go")}},
 		{"test NATS", "", "", files{"internal/natstest/a.go": imports("github.com/nats-io/nats-server/v2/server")}},
 		{"bbolt stays in kvstore", "bbolt", "process/a.go:2", files{"process/a.go": imports("go.etcd.io/bbolt")}},
 

@@ -49,7 +49,12 @@ var rules = []rule{
 	{
 		name:   "nats",
 		reason: "NATS types stop at the transport, so that delivery can be simulated without a broker",
-		check:  onlyBelow("github.com/nats-io", "process/transport", "internal/natstest", "bench"),
+		check: together(
+			onlyBelow("github.com/nats-io/nats.go", "process/transport", "internal/natstest", "bench"),
+			onlyBelow("github.com/nats-io/nats-server", "process/transport", "internal/natstest", "bench"),
+			// The format of keys, without a connection.
+			onlyBelow("github.com/nats-io/nkeys", "process/transport", "security", "bench"),
+		),
 	},
 	{
 		name:   "bbolt",
@@ -168,6 +173,15 @@ func nonTest(check func(f *file, report func(pos token.Pos, what string))) func(
 			check(f, report)
 		}
 	})
+}
+
+// together makes one rule of several.
+func together(checks ...func([]*file, func(*file, token.Pos, string))) func([]*file, func(*file, token.Pos, string)) {
+	return func(files []*file, report func(*file, token.Pos, string)) {
+		for _, check := range checks {
+			check(files, report)
+		}
+	}
 }
 
 // onlyBelow makes the rule that packages below prefix are imported in places only.

@@ -41,6 +41,15 @@ func StartConfig(t testing.TB, config string) *Broker {
 	return start(t, broker.Options{ConfigFile: file})
 }
 
+// Reconfigure gives a server that StartConfig started another configuration, and restarts it.
+func (b *Broker) Reconfigure(config string) {
+	b.t.Helper()
+	if err := os.WriteFile(b.opts.ConfigFile, []byte(config), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	b.Restart()
+}
+
 func start(t testing.TB, o broker.Options) *Broker {
 	t.Helper()
 	b := &Broker{t: t, opts: o}

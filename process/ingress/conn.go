@@ -38,8 +38,9 @@ func errCrowded(most int) error { return fmt.Errorf("too many connections: %d ar
 // while the one before is on its way to the disk, and arrays that come close behind each other
 // share a commit.
 type conn struct {
-	net net.Conn
-	opt *Options
+	net    net.Conn
+	opt    *Options
+	origin string // of its messages
 
 	// Owned by the goroutine that reads.
 	dec      *wire.Decoder
@@ -73,7 +74,7 @@ const (
 )
 
 func newConn(nc net.Conn, opt *Options) *conn {
-	c := &conn{net: nc, opt: opt, queue: make(chan answer, mostWaiting), since: time.Now()}
+	c := &conn{net: nc, opt: opt, origin: originOf(nc), queue: make(chan answer, mostWaiting), since: time.Now()}
 	c.changed = sync.NewCond(&c.mu)
 	c.out = bufio.NewWriterSize(answerWriter{c}, answerBuffer)
 	c.dec = wire.NewDecoder(patientReader{c}, opt.Limits)
@@ -126,6 +127,7 @@ func (c *conn) accept(ctx context.Context, drafts []wire.Draft) {
 	case len(messages) == 0:
 		c.answer(answer{line: accepted(nil)})
 	default:
+		setOrigin(messages, c.origin)
 		c.await(len(messages))
 		c.answer(answer{accepted: c.opt.Accept(ctx, messages), messages: len(messages)})
 	}

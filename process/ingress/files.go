@@ -151,6 +151,13 @@ func (o *FileOptions) stamp(msgs []message.Message) (first message.ID) {
 	return first
 }
 
+// setOrigin notes where messages come from.
+func setOrigin(msgs []message.Message, origin string) {
+	for i := range msgs {
+		msgs[i].Origin = origin
+	}
+}
+
 // settled reports whether messages that were noted under their first id have been handed
 // in. Those that nobody acknowledges are sent once at most: begun counts as done.
 func (o *FileOptions) settled(first message.ID) (bool, error) {

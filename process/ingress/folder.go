@@ -175,6 +175,7 @@ func (f *Folder) work(ctx context.Context, name string) error {
 	}
 	msgs, err := f.opt.messages(f.path("working", name))
 	if err == nil && len(msgs) > 0 {
+		setOrigin(msgs, folderName+" "+message.Quote(name))
 		first := f.opt.stamp(msgs)
 		if err := writeNote(f.note(), folderNote{strconv.QuoteToASCII(name), first}); err != nil {
 			return err

@@ -318,6 +318,7 @@ func (f *InFile) offer(ctx context.Context, file *os.File, batch []piece) error 
 	if err != nil {
 		return err
 	}
+	setOrigin(msgs, inFileName)
 	first := f.opt.stamp(msgs)
 	if err := writeNote(f.notePath(), inFileNote{f.pos.noted(), to.noted(), first}); err != nil {
 		return err

@@ -36,6 +36,8 @@ const (
 type Options struct {
 	// Path is the socket file. Its folder is created if there is none.
 	Path string
+	// Access says who may connect to the socket file; the zero value is its owner alone.
+	Access Access
 	// Addr is host:port to listen on with TCP, in place of Path. Without a host it is
 	// loopback: that others than the users of this machine may send messages has to be said
 	// in full, as in 0.0.0.0:4000.
@@ -140,7 +142,7 @@ func (s *Socket) listen() (*listener, error) {
 	if s.opt.Addr != "" {
 		return listenTCP(s.opt.Addr)
 	}
-	return listen(s.opt.Path)
+	return listen(s.opt.Path, s.opt.Access)
 }
 
 // name is how the socket is called in texts.

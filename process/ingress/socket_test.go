@@ -27,7 +27,12 @@ import (
 	"steward/process/ingress"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if path := os.Getenv(dialEnv); path != "" {
+		os.Exit(actAsClient(path))
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var _ process.Service = (*ingress.Socket)(nil)
 
@@ -105,6 +110,12 @@ func open(t *testing.T, opt ingress.Options) (path string, stop func() error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return opt.Path, serve(t, s)
+}
+
+// serve is open for a socket that was made already.
+func serve(t *testing.T, s *ingress.Socket) (stop func() error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
@@ -119,7 +130,7 @@ func open(t *testing.T, opt ingress.Options) (path string, stop func() error) {
 			t.Error(err)
 		}
 	})
-	return opt.Path, stop
+	return stop
 }
 
 type client struct {

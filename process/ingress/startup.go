@@ -52,6 +52,7 @@ func (s *Startup) file(ctx context.Context, name string) error {
 	if err != nil || len(msgs) == 0 {
 		return err
 	}
+	setOrigin(msgs, startupName+" "+message.Quote(name))
 	var again retry
 	for ctx.Err() == nil {
 		s.opt.stamp(msgs)

@@ -5,9 +5,13 @@
 // messages off: a kill in between has a line written twice, and none is left out. The file is
 // rotated by its size. What is written is in the hands of the operating system, which
 // a power cut may keep from the disk; the messages themselves are in the store.
+//
+// Each line has the hash of the one before it, over rotation and restarts, so that [Verify] finds what
+// was changed, taken out, put in or moved.
 package audit
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +45,10 @@ type Log struct {
 	size   int64
 	buf    []byte // lines on their way
 	failed bool
+	// written is the chain up to what is in the file, and ahead up to what is in buf. Before the
+	// first line began says that they are not known.
+	began          bool
+	written, ahead chain
 }
 
 // Line is one line of the log.
@@ -55,6 +63,8 @@ type Line struct {
 	// InReplyTo and Bytes are for replies: what they answer, and the size of their body.
 	InReplyTo *message.ID `json:"inReplyTo,omitempty"`
 	Bytes     int         `json:"bytes,omitempty"`
+	// Origin is how the message came in, empty for one that the node made itself.
+	Origin string `json:"origin,omitempty"`
 	// Message is the message, as the socket takes it.
 	Message json.RawMessage `json:"message"`
 }
@@ -80,8 +90,36 @@ func (l *Log) open() error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
+	if err := l.resume(end); err != nil {
+		return errors.Join(err, f.Close())
+	}
 	l.file, l.size = f, end
 	return nil
+}
+
+// resume finds where the chain goes on in a file that was opened and has size bytes.
+func (l *Log) resume(size int64) error {
+	path := l.opts.Path
+	if size == 0 {
+		if l.began {
+			return nil // it was rotated, or nothing could be written to it
+		}
+		path = l.old(1)
+	}
+	c, _, err := tailOf(path)
+	if err != nil {
+		return fmt.Errorf("look where the log goes on: %w", err)
+	}
+	l.written, l.began = c, true
+	return nil
+}
+
+// old is the name of a file that was set aside.
+func (l *Log) old(i int) string {
+	if i == 0 {
+		return l.opts.Path
+	}
+	return l.opts.Path + "." + strconv.Itoa(i)
 }
 
 // endOf ends a line that was cut off, so that the next one begins at its own place.
@@ -109,15 +147,7 @@ func endOf(f *os.File) (int64, error) {
 // Left writes a line for each message. It never fails: what cannot be written is reported, and
 // delivery goes on.
 func (l *Log) Left(left []kvstore.Left) {
-	l.buf = l.buf[:0]
-	var errs []error
-	for i := range left {
-		if err := l.line(&left[i]); err != nil {
-			errs = append(errs, fmt.Errorf("message %s: %w", left[i].ID, err))
-		}
-	}
-	errs = append(errs, l.write())
-	switch err := errors.Join(errs...); {
+	switch err := l.add(left); {
 	case err != nil:
 		l.failed = true
 		l.opts.Report(fmt.Errorf("audit log: %w", err))
@@ -128,6 +158,25 @@ func (l *Log) Left(left []kvstore.Left) {
 	if cap(l.buf) > 4<<20 {
 		l.buf = nil
 	}
+}
+
+func (l *Log) add(left []kvstore.Left) error {
+	if len(left) == 0 {
+		return nil
+	}
+	if l.file == nil {
+		if err := l.open(); err != nil {
+			return err
+		}
+	}
+	l.buf, l.ahead = l.buf[:0], l.written
+	var errs []error
+	for i := range left {
+		if err := l.line(&left[i]); err != nil {
+			errs = append(errs, fmt.Errorf("message %s: %w", left[i].ID, err))
+		}
+	}
+	return errors.Join(append(errs, l.write())...)
 }
 
 func (l *Log) line(left *kvstore.Left) error {
@@ -143,6 +192,7 @@ func (l *Log) line(left *kvstore.Left) error {
 	case left.Code == message.CodeDone:
 		end = "sent" // nobody says whether it has come
 	}
+	begin := len(l.buf)
 	b := appendTime(append(l.buf, `{"time":`...), left.At)
 	b = wire.AppendQuoted(append(b, `,"id":`...), m.ID.String())
 	b = wire.AppendQuoted(append(b, `,"end":`...), end)
@@ -155,8 +205,13 @@ func (l *Log) line(left *kvstore.Left) error {
 		b = wire.AppendQuoted(append(b, `,"inReplyTo":`...), m.InReplyTo.String())
 		b = strconv.AppendInt(append(b, `,"bytes":`...), int64(len(m.Body)), 10)
 	}
+	if left.Origin != "" {
+		b = wire.AppendQuoted(append(b, `,"origin":`...), left.Origin)
+	}
 	b = wire.AppendText(append(b, `,"message":`...), m)
-	l.buf = append(b, '}', '\n')
+	l.buf = appendLink(b, l.ahead.head.N+1, l.ahead.next)
+	l.ahead.head = Head{l.ahead.head.N + 1, sha256.Sum256(l.buf[begin:])}
+	l.ahead.next = l.ahead.head.Hash
 	return nil
 }
 
@@ -168,11 +223,6 @@ func (l *Log) write() error {
 	if len(l.buf) == 0 {
 		return nil
 	}
-	if l.file == nil {
-		if err := l.open(); err != nil {
-			return err
-		}
-	}
 	if l.size > 0 && l.size+int64(len(l.buf)) > l.opts.Size {
 		if err := l.rotate(); err != nil {
 			return fmt.Errorf("rotate: %w", err)
@@ -183,18 +233,14 @@ func (l *Log) write() error {
 	if err != nil {
 		_ = l.file.Close() // the next line begins with a look at where this one ended
 		l.file = nil
+		return err
 	}
-	return err
+	l.written = l.ahead
+	return nil
 }
 
 // rotate names the file <path>.1, what was there <path>.2, and so on; the oldest goes.
 func (l *Log) rotate() error {
-	old := func(i int) string {
-		if i == 0 {
-			return l.opts.Path
-		}
-		return l.opts.Path + "." + strconv.Itoa(i)
-	}
 	err := errors.Join(l.file.Sync(), l.file.Close())
 	l.file = nil
 	if err != nil {
@@ -208,12 +254,12 @@ func (l *Log) rotate() error {
 	}
 	free := 1
 	for ; free < l.opts.Files-1; free++ {
-		if _, err := os.Lstat(old(free)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(l.old(free)); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 	}
 	for i := free; i > 0; i-- {
-		if err := os.Rename(old(i-1), old(i)); err != nil {
+		if err := os.Rename(l.old(i-1), l.old(i)); err != nil {
 			return err
 		}
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // left makes a message that has left a ring buffer.
-func left(t *testing.T, n int, size int) kvstore.Left {
+func left(t testing.TB, n int, size int) kvstore.Left {
 	t.Helper()
 	m := message.Message{ID: message.NewID(time.Now(), uint32(n), 1), ACKTimeout: time.Second, Data: []string{fmt.Sprint(n), strings.Repeat("x", size)}}
 	raw, err := wire.EncodeMessage(&m)
@@ -29,7 +29,7 @@ func left(t *testing.T, n int, size int) kvstore.Left {
 }
 
 // open returns a log, and what it has reported.
-func open(t *testing.T, path string, size int64, files int) (*audit.Log, *[]error) {
+func open(t testing.TB, path string, size int64, files int) (*audit.Log, *[]error) {
 	t.Helper()
 	reported := new([]error)
 	l, err := audit.New(audit.Options{Path: path, Size: size, Files: files, Self: "central", Report: func(err error) { *reported = append(*reported, err) }})

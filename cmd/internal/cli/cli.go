@@ -49,11 +49,14 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{name: "acl", summary: "show, explain and send the rules of who may do what", run: runACL},
+		{name: "audit", summary: "see whether the audit log of the node that runs here is what was written", run: runAudit},
 		single(completionOperation()),
 		several("config", "the settings of a node: show them, check them, or print the defaults", configOperations()...),
 		{name: "demo", summary: "see a command run on another node, with broker and nodes in a folder of their own", run: runDemo},
 		{name: "emulate", summary: "run many nodes in this process, to see how a fleet of that size behaves", run: runEmulate},
 		single(errorsOperation()),
+		{name: "keys", summary: "show the key of this node, and say which keys of others it trusts", run: runKeys},
 		single(methodsOperation()),
 		single(nodesOperation()),
 		single(psOperation()),

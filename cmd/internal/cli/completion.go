@@ -107,7 +107,7 @@ func (c *call) candidates(ctx context.Context, before []string, last string) ([]
 		}
 		return names, nil
 	}
-	op, before, more := operationOf(before)
+	op, before, more := namedOperation(before)
 	if op == nil {
 		return more, nil
 	}
@@ -144,10 +144,10 @@ func (c *call) candidates(ctx context.Context, before []string, last string) ([]
 	return more, nil
 }
 
-// operationOf returns the operation that words name, and those of its words that are left, its name being the
+// namedOperation returns the operation that words name, and those of its words that are left, its name being the
 // first of them; or no operation, and what the next word can be. With an operation, more is what else can
 // stand in the place of its first argument.
-func operationOf(words []string) (op *operation, rest, more []string) {
+func namedOperation(words []string) (op *operation, rest, more []string) {
 	for _, cmd := range commands() {
 		if cmd.name != words[0] || len(cmd.operations) == 0 {
 			continue

@@ -88,7 +88,8 @@ const methodsMiddle = `
 receiver has it on disk; a NACK kind is sent once and not kept.
 
 **Who may use it** is a list of each node for itself, ` + "`startSub<method>`" + `
-([configuration.md](configuration.md#subscribers)). A node's own messages are always allowed.
+([configuration.md](configuration.md#subscribers)), and with which arguments is for the rules in [acl.md](acl.md), if there are
+any. A node's own messages are always allowed.
 
 **Order** is about messages of one sender for one method of one node.
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"steward/message"
+	"steward/message/wire"
 )
 
 const emulateHelp = `steward emulate runs many nodes in one process, for who plans a fleet: how long a message to
@@ -58,7 +59,7 @@ func runEmulate(ctx context.Context, args []string, s streams) (err error) {
 	if err := message.Node(*prefix + strconv.Itoa(*count)).Check(); err != nil {
 		return usageError{hinted{fmt.Errorf("emulate: -prefix: %w", err), "steward emulate -h"}}
 	}
-	nodes := localNodes{s: s, dir: *dir}
+	nodes := localNodes{s: s, dir: *dir, codec: wire.NewCodec()}
 	if *dir == "" {
 		// Not os.TempDir with a long name: the path of a unix socket ends at about 100 bytes.
 		if nodes.dir, err = os.MkdirTemp("", "steward-emulate-"); err != nil {

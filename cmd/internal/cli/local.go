@@ -10,13 +10,15 @@ import (
 
 	"steward/cmd/internal/node"
 	"steward/config"
+	"steward/message/wire"
 	"steward/methods"
 )
 
 // localNodes are nodes that run in this process, each in a folder of its own below dir.
 type localNodes struct {
-	s   streams
-	dir string
+	s     streams
+	dir   string
+	codec *wire.Codec // of all of them; nil: each has its own
 
 	mu    sync.Mutex // guards nodes
 	nodes []*localNode
@@ -49,7 +51,7 @@ func (l *localNodes) start(ctx context.Context, name string, args ...string) (*l
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
-	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: l.s.out, Stderr: l.s.err, Version: version()})
+	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: l.s.out, Stderr: l.s.err, Version: version(), Codec: l.codec})
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"steward/config"
 	"steward/methods"
 	"steward/process"
+	"steward/security/acl"
 )
 
 // runNode runs the daemon: steward without a command.
@@ -32,6 +33,10 @@ func runNode(ctx context.Context, args []string, s streams) (err error) {
 		log.Warn(w)
 	}
 	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: s.out, Stderr: s.err, Version: version()})
+	var mistake *acl.Error
+	if errors.As(err, &mistake) { // no other start mends it
+		return usageError{hinted{err, "mend the file, or take it away: then the lists of startSub... alone decide"}}
+	}
 	if err != nil {
 		return err
 	}
@@ -89,7 +94,7 @@ A message is handed to a running node through its socket:
 
   nc -U tmp/steward.sock < example/req_cli_command.json
 
-exit codes: 0 done, 1 failed, 2 usage, 130 interrupted
+exit codes: 0 done, 1 failed, 2 usage, 4 denied, 130 interrupted
 
 flags of a node:
 `, "help")

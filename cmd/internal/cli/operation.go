@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"steward/config"
-	"steward/methods"
 	"steward/process/control"
 )
 
@@ -230,17 +229,12 @@ func helpOfAll(w io.Writer, name, summary string, ops []operation) error {
 
 // config returns the configuration of the node that is meant.
 func (c *call) config(more ...string) (*config.Config, error) {
-	if c.configFolder != "" {
-		more = append(more, "-configFolder="+c.configFolder)
+	for name, folder := range map[string]string{"configFolder": c.configFolder, "socketFolder": c.socketFolder} {
+		if folder != "" {
+			more = append(more, "-"+name+"="+folder)
+		}
 	}
-	if c.socketFolder != "" {
-		more = append(more, "-socketFolder="+c.socketFolder)
-	}
-	registry, err := methods.Builtin()
-	if err != nil {
-		return nil, err
-	}
-	cfg, err := config.Load(more, c.env, configMethods(registry))
+	cfg, err := configFrom(more, c.env)
 	if err != nil {
 		return nil, usageError{err}
 	}

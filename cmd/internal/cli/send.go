@@ -16,9 +16,7 @@ import (
 	"sync"
 
 	"steward/cmd/internal/audit"
-	"steward/config"
 	"steward/message"
-	"steward/methods"
 )
 
 const sendHelp = `steward send hands messages to the node that runs here, through its socket, and prints the
@@ -67,18 +65,7 @@ func runSend(ctx context.Context, args []string, s streams) error {
 
 // socketOf returns the socket of the node that has this configuration.
 func socketOf(configFolder, socketFolder string, env []string) (string, error) {
-	var args []string
-	if configFolder != "" {
-		args = append(args, "-configFolder="+configFolder)
-	}
-	if socketFolder != "" {
-		args = append(args, "-socketFolder="+socketFolder)
-	}
-	registry, err := methods.Builtin()
-	if err != nil {
-		return "", err
-	}
-	cfg, err := config.Load(args, env, configMethods(registry))
+	cfg, err := configOf(env, "configFolder", configFolder, "socketFolder", socketFolder)
 	if err != nil {
 		return "", err
 	}
@@ -99,17 +86,25 @@ func sendFile(ctx context.Context, socket, name string, s streams) error {
 	if err != nil {
 		return fmt.Errorf("send %s: %w", name, err)
 	}
+	if err := hand(ctx, socket, text, s.out); err != nil {
+		return fmt.Errorf("send %s: %w", name, err)
+	}
+	return nil
+}
+
+// hand writes messages to a node's socket and prints the ids of those that the node has accepted.
+func hand(ctx context.Context, socket string, text io.Reader, out io.Writer) error {
 	ids, refused, err := handIn(ctx, socket, text)
 	for _, id := range ids {
-		fmt.Fprintln(s.out, id)
+		fmt.Fprintln(out, id)
 	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("send %s: %w", name, err)
+		return err
 	case len(refused) > 0:
-		return fmt.Errorf("send %s: %w", name, errors.Join(refused...))
+		return errors.Join(refused...)
 	case len(ids) == 0:
-		return fmt.Errorf("send %s: it holds no message", name)
+		return errors.New("it holds no message")
 	}
 	return nil
 }

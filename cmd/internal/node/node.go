@@ -26,12 +26,15 @@ import (
 	"steward/internal/logattr"
 	"steward/kvstore"
 	"steward/message"
+	"steward/message/wire"
 	"steward/methods"
 	"steward/process"
+	"steward/process/ingress"
 	"steward/process/transport/broker"
 	"steward/process/transport/loopback"
 	"steward/process/transport/nameguard"
 	"steward/process/transport/natstransport"
+	"steward/security/acl"
 )
 
 // Options are what a node needs besides its configuration.
@@ -41,6 +44,8 @@ type Options struct {
 	Log            *slog.Logger
 	Stdout, Stderr io.Writer // for REQToConsole
 	Version        string
+	// Codec, if not nil, is shared with other nodes of this process: a compressor has a third of a MB.
+	Codec *wire.Codec
 }
 
 // Node is one node.
@@ -54,6 +59,8 @@ type Node struct {
 
 	teardown []step
 
+	commands  process.Commands
+	door      ingress.Access
 	audit     *audit.Log // nil for none
 	store     *kvstore.Store
 	files     *os.Root
@@ -61,6 +68,7 @@ type Node struct {
 	guard     *nameguard.Transport
 	transport process.Transport
 	kernel    *errorkernel.Kernel
+	rules     *acl.File
 	teller    *errorkernel.Teller
 	router    *process.Router
 	progress  process.Progress
@@ -94,7 +102,7 @@ func New(opts Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openKernel, n.openFolders, n.openAudit, n.openStore, n.openBroker, n.openTransport, n.openTree} {
+	for _, build := range []func() error{n.openKernel, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openBroker, n.openTransport, n.openTree} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -125,7 +133,10 @@ func (n *Node) openFolders() error {
 	if conn, err := net.Dial("unix", n.SocketPath()); err == nil {
 		return errors.Join(fmt.Errorf("another steward is running on %s; stop it, or give this one folders of its own", n.SocketPath()), conn.Close())
 	}
-	for _, dir := range []string{n.cfg.SocketFolder, n.cfg.DatabaseFolder, n.cfg.SubscribersDataFolder} {
+	if err := ingress.MakeFolder(n.cfg.SocketFolder, n.door); err != nil {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	for _, dir := range []string{n.cfg.DatabaseFolder, n.cfg.SubscribersDataFolder} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make folder: %w", err)
 		}

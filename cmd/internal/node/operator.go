@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"steward/internal/logattr"
@@ -36,12 +35,6 @@ func newOperator(n *Node) *operator {
 	return o
 }
 
-// allows says whether a node may use a method here now.
-func (o *operator) allows(m message.Method, from message.Node) bool {
-	list := o.list(m)
-	return slices.Contains(list, "*") || slices.Contains(list, from)
-}
-
 // list is who may use a method; a list is replaced and never changed.
 func (o *operator) list(m message.Method) []message.Node {
 	o.mu.Lock()
@@ -71,6 +64,9 @@ func (o *operator) StartSubscriber(ctx context.Context, m message.Method, allowe
 	spec, err := o.spec(m)
 	if err != nil {
 		return err
+	}
+	if m == message.MethodACLUpdate && len(allowed) > 0 {
+		return fmt.Errorf("start subscriber of %s: who may replace the rules is for startSub%s in the configuration alone", m, m)
 	}
 	if err := o.take(ctx); err != nil {
 		return err

@@ -23,6 +23,10 @@ func subscriberOf(t *testing.T, n *Node, m message.Method) (process.Tree, bool) 
 	return process.Tree{}, false
 }
 
+func allows(op *operator, method message.Method, from message.Node) bool {
+	return op.judge(method)(from, &message.Message{Method: method}) == nil
+}
+
 func TestSubscribersStopAndStartWithTheirListsAndKeepTheirIDs(t *testing.T) {
 	n := run(t, "-startSubREQPong=RST", "-startSubREQPing=a,b")
 	op := n.operator
@@ -41,13 +45,13 @@ func TestSubscribersStopAndStartWithTheirListsAndKeepTheirIDs(t *testing.T) {
 	if got, _ := subscriberOf(t, n, "REQPing"); got.State != process.Running || got.ID == 0 || got.ID != before.ID {
 		t.Errorf("started: %+v, before %+v", got, before)
 	}
-	if !op.allows("REQPing", "a") || op.allows("REQPing", "c") {
+	if !allows(op, "REQPing", "a") || allows(op, "REQPing", "c") {
 		t.Error("it has another list than before")
 	}
 	if err := op.StartSubscriber(t.Context(), "REQPing", []message.Node{"c"}); err != nil {
 		t.Fatal(err)
 	}
-	if op.allows("REQPing", "a") || !op.allows("REQPing", "c") {
+	if allows(op, "REQPing", "a") || !allows(op, "REQPing", "c") {
 		t.Error("the new list does not count")
 	}
 
@@ -57,7 +61,7 @@ func TestSubscribersStopAndStartWithTheirListsAndKeepTheirIDs(t *testing.T) {
 	if err := op.StartSubscriber(t.Context(), "REQPong", []message.Node{"*"}); err != nil {
 		t.Fatal(err)
 	}
-	if got, ok := subscriberOf(t, n, "REQPong"); !ok || got.State != process.Running || !op.allows("REQPong", "anybody") {
+	if got, ok := subscriberOf(t, n, "REQPong"); !ok || got.State != process.Running || !allows(op, "REQPong", "anybody") {
 		t.Errorf("one that was off: %+v", got)
 	}
 	if err := op.StopSubscriber(t.Context(), "REQPong"); err != nil {
@@ -71,6 +75,9 @@ func TestSubscribersStopAndStartWithTheirListsAndKeepTheirIDs(t *testing.T) {
 func TestOperationsThatCannotBeDoneSayWhy(t *testing.T) {
 	n := run(t)
 	op := n.operator
+	if err := op.StartSubscriber(t.Context(), "REQAclUpdate", []message.Node{"*"}); err == nil || !strings.Contains(err.Error(), "for startSubREQAclUpdate in the configuration alone") {
+		t.Errorf("a list for the rules: %v", err)
+	}
 	if err := op.StopSubscriber(t.Context(), "REQOpCommand"); err == nil || !strings.Contains(err.Error(), "nothing could start it again") {
 		t.Errorf("its own subscriber: %v", err)
 	}

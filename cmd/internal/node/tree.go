@@ -8,14 +8,18 @@ import (
 	"steward/internal/logattr"
 	"steward/message"
 	"steward/message/wire"
+	"steward/methods"
 	"steward/process"
 )
 
 // openTree builds the process tree. Children start in the order in which they stand here
 // and stop in the reverse one: intake closes first, the error kernel last.
 func (n *Node) openTree() error {
-	codec := wire.NewCodec()
-	codec.Plain = n.cfg.Compression == "off"
+	codec := n.opts.Codec
+	if plain := n.cfg.Compression == "off"; plain || codec == nil {
+		codec = wire.NewCodec()
+		codec.Plain = plain
+	}
 	publishers, err := n.supervisor("publishers", nil)
 	if err != nil {
 		return err
@@ -103,11 +107,11 @@ func (n *Node) kind(m message.Method) message.Kind {
 func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.Supervisor, error) {
 	op := newOperator(n)
 	n.operator = op
-	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op}
+	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op, Rules: op, Commands: n.commands}
 	op.make = func(spec process.Spec) (*process.Subscriber, error) {
 		return process.NewSubscriber(process.SubscriberOptions{
 			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Lanes: lanes,
-			Allowed: func(from message.Node) bool { return op.allows(spec.Name, from) },
+			Allowed: func() process.Allowed { return op.judge(spec.Name) },
 			Report:  n.kernel, Progress: &n.progress, Log: n.log, MaxParallel: n.cfg.MaxParallel, Start: n.start,
 		})
 	}
@@ -130,21 +134,23 @@ func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.S
 // defaults is what the node fills into a message.
 func (n *Node) defaults() wire.Defaults {
 	return wire.Defaults{
-		Self: n.self, Catalog: catalog{n},
+		Self: n.self, Catalog: Catalog{n.opts.Registry},
 		ACKTimeout: n.cfg.DefaultMessageTimeout, Retries: n.cfg.DefaultMessageRetries,
 		MethodTimeout: n.cfg.DefaultMethodTimeout, MaxSize: n.cfg.MaxMessageSize,
 	}
 }
 
-// catalog shows the registry to the checks of incoming messages.
-type catalog struct{ n *Node }
+// Catalog shows a registry to the checks of incoming messages.
+type Catalog struct{ Registry *methods.Registry }
 
-func (c catalog) Method(name message.Method) (wire.MethodInfo, bool) {
-	spec, ok := c.n.opts.Registry.Lookup(name)
+// Method is part of wire.Catalog.
+func (c Catalog) Method(name message.Method) (wire.MethodInfo, bool) {
+	spec, ok := c.Registry.Lookup(name)
 	return wire.MethodInfo{Kind: spec.Kind, Reply: spec.Reply, MinArgs: spec.MinArgs}, ok
 }
 
-func (c catalog) Methods() []message.Method { return c.n.opts.Registry.Names() }
+// Methods is part of wire.Catalog.
+func (c Catalog) Methods() []message.Method { return c.Registry.Names() }
 
 // outside makes the branch of what is of use but not needed: when its port is taken, the
 // node goes on, and says so.

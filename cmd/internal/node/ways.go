@@ -21,7 +21,7 @@ import (
 // socket makes the unix socket.
 func (n *Node) socket() (func() process.Service, error) {
 	opts := n.socketOptions("socket")
-	opts.Path = n.SocketPath()
+	opts.Path, opts.Access = n.SocketPath(), n.door
 	return checked(func() (process.Service, error) { return ingress.NewSocket(opts) })
 }
 

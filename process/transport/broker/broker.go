@@ -4,72 +4,101 @@ package broker
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
 )
 
 const (
-	defaultMaxPayload = 1 << 20
 	// A client that takes nothing of what is sent to it is cut off after this long, or
-	// with this much waiting for it. One on a slow link that takes something is not.
+	// with maxPending waiting for it. One on a slow link that takes something is not.
 	writeDeadline = 10 * time.Second
-	maxPending    = 32 << 20 // bytes a client
 	startTimeout  = 10 * time.Second
 )
 
 // Server is a running nats-server. All methods may be called by many goroutines at once.
 type Server struct {
+	opts   Options
 	server *server.Server
 	addr   *net.TCPAddr
 	url    string
+	tls    *tls.Config   // nil for none
+	self   nkeys.KeyPair // nil without Access
 	once   sync.Once
+	users  sync.Mutex // held while they are changed
 }
 
 // Start listens and returns when clients can connect. An address that is taken is an
 // error which names it.
 func Start(o Options) (*Server, error) {
-	so, err := o.server()
+	s, err := o.start()
 	if err != nil {
-		return nil, fmt.Errorf("embedded broker: %w", err)
+		return nil, fmt.Errorf("embedded broker on %s (flag -embeddedBroker): %w", o.Addr, err)
 	}
-	s, err := server.NewServer(so)
-	if err != nil {
-		return nil, fmt.Errorf("embedded broker: %w", err)
+	return s, nil
+}
+
+func (o Options) start() (*Server, error) {
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	log := newLogger(o.Log)
-	s.SetLoggerV2(log, log.debug(), false, false)
-	s.Start()
-	ready := log.fatal() == nil && s.ReadyForConnections(startTimeout)
-	addr, _ := s.Addr().(*net.TCPAddr)
+	s := &Server{opts: o}
+	var err error
+	if s.tls, err = o.tls(log); err != nil {
+		return nil, err
+	}
+	if o.Access != nil {
+		if s.self, err = nkeys.CreateUser(); err != nil {
+			return nil, err
+		}
+	}
+	so, err := s.options(o.Access)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.door(so.TLSConfig != nil, asksForLogin(so)); err != nil {
+		return nil, err
+	}
+	if s.server, err = server.NewServer(so); err != nil {
+		return nil, err
+	}
+	s.server.SetLoggerV2(log, log.debug(), false, false)
+	s.server.Start()
+	ready := log.fatal() == nil && s.server.ReadyForConnections(startTimeout)
+	addr, _ := s.server.Addr().(*net.TCPAddr)
 	if !ready || addr == nil {
 		cause := log.fatal()
 		if cause == nil {
 			cause = fmt.Errorf("not ready after %v", startTimeout)
 		}
-		s.Shutdown()
-		s.WaitForShutdown()
-		return nil, fmt.Errorf("embedded broker on %s (flag -embeddedBroker): %w", o.Addr, cause)
+		s.server.Shutdown()
+		s.server.WaitForShutdown()
+		return nil, cause
 	}
-	return &Server{server: s, addr: addr, url: clientURL(so, addr)}, nil
+	s.addr, s.url = addr, clientURL(so, addr)
+	return s, nil
 }
 
-func (o Options) server() (*server.Options, error) {
+// options returns those of the server with users of its own.
+func (s *Server) options(a *Access) (*server.Options, error) {
+	o := s.opts
 	host, portText, err := net.SplitHostPort(o.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("address %q (flag -embeddedBroker): want host:port", o.Addr)
+		return nil, errors.New("want host:port")
 	}
 	port, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
-		return nil, fmt.Errorf("address %q (flag -embeddedBroker): the port is not a number below 65536", o.Addr)
-	}
-	if o.MaxPayload < 0 || o.MaxPayload > maxPending/2 {
-		return nil, fmt.Errorf("largest frame of %d bytes: want at most %d", o.MaxPayload, maxPending/2)
+		return nil, errors.New("the port is not a number below 65536")
 	}
 	so := &server.Options{}
 	if o.ConfigFile != "" {
@@ -91,19 +120,92 @@ func (o Options) server() (*server.Options, error) {
 	if o.Name != "" {
 		so.ServerName = o.Name
 	}
-	if o.MaxPayload != 0 {
-		so.MaxPayload = int32(o.MaxPayload)
+	if o.MaxPayload != 0 || so.MaxPayload == 0 {
+		so.MaxPayload = int32(o.maxPayload())
 	}
-	so.MaxPayload = cmp.Or(so.MaxPayload, defaultMaxPayload)
+	if o.MaxConnections != 0 {
+		so.MaxConn = o.MaxConnections
+	}
+	so.MaxConn = cmp.Or(so.MaxConn, defaultMaxConnections)
+	so.MaxControlLine = cmp.Or(so.MaxControlLine, maxControlLine)
+	so.MaxSubs = cmp.Or(so.MaxSubs, maxSubscriptions)
 	so.MaxPending = cmp.Or(so.MaxPending, maxPending)
 	so.WriteDeadline = cmp.Or(so.WriteDeadline, writeDeadline)
 	if so.WriteTimeout == server.WriteTimeoutPolicyDefault {
 		so.WriteTimeout = server.WriteTimeoutPolicyRetry
 	}
+	so.AuthTimeout = cmp.Or(so.AuthTimeout, authTimeout)
+	if s.tls != nil {
+		so.TLS, so.TLSConfig, so.TLSTimeout, so.TLSVerify = true, s.tls, tlsTimeout, o.CAFile != ""
+	}
 	so.NoSigs = true
 	// The system account costs memory and goroutines for statistics nobody reads here.
 	so.NoSystemAccount = so.SystemAccount == ""
+	if a != nil {
+		if so.Nkeys, err = s.nkeys(*a); err != nil {
+			return nil, err
+		}
+	}
 	return so, nil
+}
+
+// asksForLogin reports whether nobody gets in who is not known.
+func asksForLogin(so *server.Options) bool {
+	return so.NoAuthUser == "" && (so.Nkeys != nil || so.Users != nil || so.Username != "" || so.Authorization != "" || so.TrustedOperators != nil)
+}
+
+// nkeys returns the users of the server, that of this process among them. There is one at
+// least: a server without any would let everybody in.
+func (s *Server) nkeys(a Access) ([]*server.NkeyUser, error) {
+	own, err := s.self.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	a.Users = append(slices.Clone(a.Users), User{Node: s.opts.Self, Keys: []string{own}})
+	grants, err := a.Grants()
+	if err != nil {
+		return nil, err
+	}
+	var list []*server.NkeyUser
+	for _, g := range grants {
+		u := &server.NkeyUser{Nkey: g.Key, Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: g.Publish}, Subscribe: &server.SubjectPermission{Allow: g.Subscribe}}}
+		if g.Key == own {
+			u.AllowedConnectionTypes = map[string]struct{}{jwt.ConnectionTypeInProcess: {}}
+		}
+		list = append(list, u)
+	}
+	return list, nil
+}
+
+// SetUsers lets these nodes in, and no others, from now on. Who is connected with a key that
+// is not among theirs is cut off before it returns; nobody else is. After an error all is as
+// before.
+func (s *Server) SetUsers(users []User) error {
+	if s.opts.Access == nil {
+		return errNoAccess
+	}
+	s.users.Lock()
+	defer s.users.Unlock()
+	a := *s.opts.Access
+	a.Users = users
+	so, err := s.options(&a)
+	if err == nil {
+		err = s.server.ReloadOptions(so)
+	}
+	if err != nil {
+		return fmt.Errorf("embedded broker: change who may log in: %w", err)
+	}
+	return nil
+}
+
+// Login returns the key of the node in this process, or nil when there is no Access. It is
+// of use on [Server.InProcessConn] only.
+func (s *Server) Login() Login {
+	if s.self == nil {
+		return nil
+	}
+	return s.self
 }
 
 func clientURL(so *server.Options, addr *net.TCPAddr) string {

@@ -72,7 +72,7 @@ func TestStartServesClientsInProcess(t *testing.T) {
 }
 
 func TestStartOnAllAddressesGivesAnURLForThisMachine(t *testing.T) {
-	s := start(t, Options{Addr: ":0"})
+	s := start(t, Options{Addr: ":0", Insecure: true})
 	if !strings.HasPrefix(s.ClientURL(), "nats://127.0.0.1:") {
 		t.Errorf("got %s", s.ClientURL())
 	}

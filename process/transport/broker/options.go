@@ -1,26 +1,110 @@
 // Package broker runs a nats-server inside this process: for small fleets, tests and the
-// demo. Outside servers need nothing of it.
+// demo. Outside servers need nothing of it but what [Configuration] prints for them.
 //
 // It owns the server from Start to Shutdown. The server handles no signals, never exits
 // the program, keeps nothing on disk and has no JetStream: what must not get lost is kept
 // by the nodes.
+//
+// Where others than the processes of this machine reach it, it wants to know who they are,
+// by an nkey for each node, and talks TLS. What a node may do follows from its name, see
+// [Access.Grants]. The node in whose process the server runs needs no key for it: it
+// connects with one that is made at each start and works in this process alone.
 package broker
 
-import "log/slog"
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"steward/message"
+)
 
 // Options says where to listen and what to allow.
 type Options struct {
 	// Addr is "host:port". Port 0 takes a free one, an empty host listens on all
 	// addresses.
 	Addr string
-	// ConfigFile is a nats-server configuration, for authorization and TLS; empty for a
-	// server open to all who reach it. The fields here win over the file, and it cannot
-	// turn JetStream on.
+	// ConfigFile is a nats-server configuration, for what is not needed here but by tests.
+	// The fields here win over the file, it cannot turn JetStream on, and there can be no
+	// Access or TLS besides it.
 	ConfigFile string
+	// Access says who may log in. Without it everybody may do everything.
+	Access *Access
+	// CertFile and KeyFile turn TLS on, CAFile makes clients show a certificate that one of
+	// its authorities has signed; all PEM. They are read again when they change.
+	CertFile, KeyFile, CAFile string
+	// Insecure allows an address that other machines reach without TLS and Access.
+	Insecure bool
 	// Name is shown to clients and in logs; empty for a random one.
 	Name string
+	// Self is the node of this process, of which [Server.Login] is. Needed for Access.
+	Self message.Node
 	// MaxPayload is the largest frame in bytes; 0 means that of the ConfigFile, or 1 MiB.
 	MaxPayload int
+	// MaxConnections is the number of clients at a time; 0 means that of the ConfigFile, or
+	// 10,000.
+	MaxConnections int
 	// Log gets the server's own lines. Nil drops them.
 	Log *slog.Logger
 }
+
+// Limits of every server that is not given others.
+const (
+	defaultMaxPayload     = 1 << 20
+	defaultMaxConnections = 10_000
+	// A line of the protocol holds two subjects of 1 KiB at most.
+	maxControlLine = 4096
+	// A node subscribes to its methods, and to the presence of nodes that it has something for.
+	maxSubscriptions = 32_768 // a client
+	// Over a link with a long way a handshake takes seconds. Who has not logged in by then
+	// is cut off.
+	tlsTimeout, authTimeout = 10, 15 // seconds
+)
+
+// door says what is wrong with who gets in at the address.
+func (o Options) door(hasTLS, hasLogin bool) error {
+	host, _, err := net.SplitHostPort(o.Addr)
+	if err != nil || loopback(host) || o.Insecure || hasTLS && hasLogin {
+		return nil
+	}
+	missing := "neither TLS nor logins"
+	if hasTLS {
+		missing = "no logins"
+	} else if hasLogin {
+		missing = "no TLS"
+	}
+	return fmt.Errorf("other machines can reach it, and there is %s: "+
+		"give -embeddedBrokerCertFile and -embeddedBrokerKeyFile, and name the nodes that may log in; "+
+		"or 127.0.0.1 as its host; or, in a network that is closed by other means, -embeddedBrokerInsecure=yes", missing)
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// check is about options that exclude or need each other.
+func (o Options) check() error {
+	switch {
+	case (o.CertFile == "") != (o.KeyFile == ""):
+		return errors.New("certificate file and key file: one is of no use without the other")
+	case o.CAFile != "" && o.CertFile == "":
+		return fmt.Errorf("CA file %s: it is of no use without a certificate file", o.CAFile)
+	case o.ConfigFile != "" && (o.Access != nil || o.CertFile != ""):
+		return errors.New("a configuration file brings logins and TLS of its own")
+	case o.Access != nil && o.Self == "":
+		return errors.New("no name of the own node")
+	case o.MaxPayload < 0 || o.MaxPayload > maxPending/2:
+		return fmt.Errorf("largest frame of %d bytes: want at most %d", o.MaxPayload, maxPending/2)
+	case o.MaxConnections < 0:
+		return fmt.Errorf("%d connections", o.MaxConnections)
+	}
+	return nil
+}
+
+// maxPending is how many bytes may wait for a client before it is cut off.
+const maxPending = 32 << 20
+
+func (o Options) maxPayload() int { return cmp.Or(o.MaxPayload, defaultMaxPayload) }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,9 +28,12 @@ const maxSeen = 256
 type faults struct {
 	log      *slog.Logger
 	reporter errorkernel.Reporter
+	advice   func(error) string                          // what to do about a refusal
+	without  func(subject string, subscribe bool) string // what is lost with a subject that delivery can do without
 
-	mu   sync.Mutex         // guards seen
+	mu   sync.Mutex         // guards the fields below
 	seen map[[2]string]bool // server and reason of failures since there was a link
+	done map[string]bool    // what of without was said
 }
 
 // attempt notes that server could not be used.
@@ -50,7 +54,7 @@ func (f *faults) attempt(server string, err error) {
 	case outOfReach(err):
 		f.log.Warn("no connection to the broker", "server", server, "err", err)
 	default:
-		f.report("", fmt.Errorf("connect to broker %s: %w", server, err))
+		f.report("", fmt.Errorf("connect to broker %s: %w%s", server, err, f.advice(err)))
 	}
 }
 
@@ -66,7 +70,7 @@ func (f *faults) lost(server string, err error) {
 		f.log.Warn("connection to the broker lost", "server", server, "err", err)
 		return
 	}
-	f.report("", fmt.Errorf("connection to broker %s: %w", server, err))
+	f.report("", fmt.Errorf("connection to broker %s: %w%s", server, err, f.advice(err)))
 }
 
 // outOfReach says that err is what a link that comes and goes looks like, and no refusal.
@@ -104,16 +108,50 @@ func (f *faults) report(subject string, err error) {
 	f.reporter.Report(errorkernel.Event{Class: errorkernel.LinkFailed, Process: "transport", Subject: subject, Err: err})
 }
 
-// linkFaults is faults for one connection. It is used by the library's callback goroutine
-// alone.
+// linkFaults is faults for one connection.
 type linkFaults struct {
 	*faults
-	slow     map[string]time.Time // when a subscription last dropped frames
-	reported map[string]bool
+	reported map[string]bool // used by the library's callback goroutine alone
+
+	slowMu sync.Mutex
+	slow   map[string]time.Time // when a subscription last dropped frames; guarded by slowMu
 }
 
 func (f *faults) link() *linkFaults {
 	return &linkFaults{faults: f, slow: make(map[string]time.Time), reported: make(map[string]bool)}
+}
+
+// dropped notes that a subscription had no room for a frame.
+func (f *linkFaults) dropped(subject string) {
+	f.slowMu.Lock()
+	defer f.slowMu.Unlock()
+	now := time.Now()
+	if now.Sub(f.slow[subject]) > burst {
+		f.log.Warn("frames dropped: they arrive faster than they are taken", "subject", subject)
+	}
+	f.slow[subject] = now
+}
+
+// notAllowed tells of a subject that is not in the permissions of this node. What can be done
+// without is no failure, and said once, however often the link comes and goes.
+func (f *faults) notAllowed(subject string, err error) {
+	about := f.without(subject, strings.Contains(strings.ToLower(err.Error()), "for subscription"))
+	if about == "" {
+		f.report(subject, fmt.Errorf("%w; add it to the permissions of this node at the broker, as steward broker-config prints them", err))
+		return
+	}
+	f.mu.Lock()
+	known := f.done[about] || len(f.done) >= maxSeen
+	if f.done == nil {
+		f.done = make(map[string]bool)
+	}
+	if !known {
+		f.done[about] = true
+	}
+	f.mu.Unlock()
+	if !known {
+		f.log.Warn("the node goes on without a subject that the broker does not allow it", "subject", subject, "means", about)
+	}
 }
 
 // quoted finds the subject in what a broker says about permissions.
@@ -123,11 +161,7 @@ var quoted = regexp.MustCompile(`"([^"]*)"`)
 func (f *linkFaults) async(sub *nats.Subscription, err error) {
 	switch {
 	case errors.Is(err, nats.ErrSlowConsumer) && sub != nil:
-		now := time.Now()
-		if now.Sub(f.slow[sub.Subject]) > burst {
-			f.log.Warn("frames dropped: they arrive faster than they are taken", "subject", sub.Subject)
-		}
-		f.slow[sub.Subject] = now
+		f.dropped(sub.Subject)
 	case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, nats.ErrMaxSubscriptionsExceeded),
 		errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
 		errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrAuthorization):
@@ -138,6 +172,10 @@ func (f *linkFaults) async(sub *nats.Subscription, err error) {
 		subject := ""
 		if m := quoted.FindStringSubmatch(err.Error()); m != nil {
 			subject = m[1]
+		}
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			f.notAllowed(subject, err)
+			return
 		}
 		f.report(subject, err)
 	default:

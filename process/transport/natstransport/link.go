@@ -17,6 +17,9 @@ type link struct {
 	nc     *nats.Conn
 	cut    context.CancelFunc // closes the socket
 	gone   chan struct{}      // closed when the connection has ended
+	inbox  *inbox
+	sorted chan struct{} // closed when the inbox is no longer read
+	seen   *linkFaults
 }
 
 // end cuts the connection and returns when the library has called back for the last time.
@@ -24,19 +27,19 @@ func (l *link) end() {
 	l.cut() // first, so that a stalled socket holds nobody up
 	l.nc.Close()
 	<-l.gone
+	<-l.sorted
 }
 
 // dial makes a connection to s, and ends the attempt when ctx does.
 func (t *Transport) dial(ctx context.Context, s server) (*link, error) {
 	ctx, cut := context.WithCancel(ctx)
-	l := &link{server: s.name, cut: cut, gone: make(chan struct{})}
-	d := &dialer{ctx: ctx, connect: t.opts.ConnectTimeout, write: t.opts.WriteTimeout, inProcess: t.opts.InProcess}
-	seen := t.faults.link()
+	l := &link{server: s.name, cut: cut, gone: make(chan struct{}), inbox: newInbox(), sorted: make(chan struct{}), seen: t.faults.link()}
+	d := &dialer{ctx: ctx, connect: t.opts.ConnectTimeout, write: t.opts.WriteTimeout, inProcess: t.opts.InProcess, inbox: l.inbox}
 	var once sync.Once
 
 	o := s.opts
 	o.CustomDialer = d
-	o.AsyncErrorCB = func(_ *nats.Conn, sub *nats.Subscription, err error) { seen.async(sub, err) }
+	o.AsyncErrorCB = func(_ *nats.Conn, sub *nats.Subscription, err error) { l.seen.async(sub, err) }
 	o.ClosedCB = func(*nats.Conn) { once.Do(func() { close(l.gone) }) }
 	nc, err := o.Connect()
 	if err != nil {
@@ -47,6 +50,7 @@ func (t *Transport) dial(ctx context.Context, s server) (*link, error) {
 		return nil, err
 	}
 	l.nc = nc
+	go t.sort(l)
 	return l, nil
 }
 
@@ -55,6 +59,7 @@ type dialer struct {
 	ctx            context.Context
 	connect, write time.Duration // timeouts
 	inProcess      InProcess
+	inbox          *inbox
 	err            error // of the last Dial
 }
 
@@ -65,7 +70,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 		return nil, err
 	}
 	context.AfterFunc(d.ctx, func() { _ = conn.Close() }) // the library may have closed it before
-	return patientConn{conn, d.write}, nil
+	return patientConn{pacedConn{conn, d.ctx, d.inbox}, d.write}, nil
 }
 
 func (d *dialer) dial(network, address string) (net.Conn, error) {

@@ -337,6 +337,56 @@ func TestSlowHandlerDropsFramesWithOneLine(t *testing.T) {
 	}
 }
 
+// However many subscriptions a burst is for, and however small its frames: none is lost as long as
+// each subscription has room.
+func TestBurstForManySubscriptionsLosesNothing(t *testing.T) {
+	const subscriptions, frames = 10, 4000
+	b := natstest.Start(t)
+	log := newLogs()
+	busy := open(t, Options{Servers: []string{b.URL()}, Log: log.logger()})
+	sender := open(t, Options{Servers: []string{b.URL()}})
+	waitState(t, busy, true)
+	waitState(t, sender, true)
+	done := make(chan struct{}, subscriptions)
+	begin := make(chan struct{})
+	for i := range subscriptions {
+		n := 0
+		if _, err := busy.Subscribe(fmt.Sprintf("b.%d", i), func(d process.Delivery) {
+			<-begin
+			if string(d.Data) != fmt.Sprint(n) {
+				t.Errorf("got %s, want %d", d.Data, n)
+			}
+			if n++; n == frames {
+				done <- struct{}{}
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := busy.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for n := range frames {
+		for i := range subscriptions {
+			if err := sender.Publish(fmt.Sprintf("b.%d", i), "", []byte(fmt.Sprint(n))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := errors.Join(sender.Flush(ctx), busy.Flush(ctx)); err != nil {
+		t.Fatal(err)
+	}
+	close(begin)
+	for range subscriptions {
+		receive(t, done)
+	}
+	if n := log.count("WARN", "frames dropped"); n > 0 {
+		t.Errorf("%d lines about dropped frames", n)
+	}
+}
+
 func TestNoticeIsOnlyWhatABrokerSays(t *testing.T) {
 	b := natstest.Start(t)
 	tr := open(t, Options{Servers: []string{b.URL()}})

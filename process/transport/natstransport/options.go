@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -15,11 +14,18 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"steward/errorkernel"
+	"steward/process/transport/internal/secretfile"
 )
 
 // InProcess connects to a broker in this process.
 type InProcess interface {
 	InProcessConn() (net.Conn, error)
+}
+
+// Key is an nkey of a user.
+type Key interface {
+	PublicKey() (string, error)
+	Sign(nonce []byte) ([]byte, error)
 }
 
 // Options says where brokers are and how to get in.
@@ -49,8 +55,11 @@ type Options struct {
 
 	// PEM files; empty for none. All are read again for each connection.
 	RootCA, ClientCert, ClientKey string
-	// NkeySeedFile and CredsFile prove who we are; at most one of them.
+	// NkeySeedFile, CredsFile and Key prove who we are; at most one of them. What is in the
+	// files, and in ClientKey, is for their owner alone.
 	NkeySeedFile, CredsFile string
+	Key                     Key
+	public                  string // of the key in use, once it is known
 
 	// Log gets one line for each change of the link. Nil drops them.
 	Log *slog.Logger
@@ -153,32 +162,61 @@ func (o *Options) nats() (nats.Options, error) {
 		}
 		switch {
 		case o.ClientCert != "" && o.ClientKey != "":
+			if err := secretfile.Check("client key file", o.ClientKey); err != nil {
+				return n, err
+			}
 			opts = append(opts, nats.ClientCert(o.ClientCert, o.ClientKey))
 		case o.ClientCert != "" || o.ClientKey != "":
 			return n, errors.New("client certificate and client key: one is of no use without the other")
 		}
 	}
-	switch {
-	case o.NkeySeedFile != "" && o.CredsFile != "":
-		return n, errors.New("nkey seed file and creds file: only one of them can be used")
-	case o.NkeySeedFile != "":
-		nkey, err := nats.NkeyOptionFromSeed(o.NkeySeedFile)
-		if err != nil {
-			return n, fmt.Errorf("nkey seed file %s: %w", o.NkeySeedFile, err)
-		}
-		opts = append(opts, nkey)
-	case o.CredsFile != "":
-		if f, err := os.Open(o.CredsFile); err != nil {
-			return n, fmt.Errorf("creds file: %w", err)
-		} else if err := f.Close(); err != nil {
-			return n, fmt.Errorf("creds file: %w", err)
-		}
-		opts = append(opts, nats.UserCredentials(o.CredsFile))
+	login, err := o.login()
+	if err != nil {
+		return n, err
+	}
+	if login != nil {
+		opts = append(opts, login)
 	}
 	for _, set := range opts {
 		if err := set(&n); err != nil {
 			return n, err
 		}
 	}
+	o.public = n.Nkey
 	return n, nil
+}
+
+// login returns what proves who we are, or nil.
+func (o *Options) login() (nats.Option, error) {
+	given := 0
+	for _, is := range []bool{o.NkeySeedFile != "", o.CredsFile != "", o.Key != nil} {
+		if is {
+			given++
+		}
+	}
+	switch {
+	case given > 1:
+		return nil, errors.New("nkey seed file, creds file and key: only one of them can be used")
+	case o.NkeySeedFile != "":
+		if err := secretfile.Check("nkey seed file", o.NkeySeedFile); err != nil {
+			return nil, err
+		}
+		nkey, err := nats.NkeyOptionFromSeed(o.NkeySeedFile)
+		if err != nil {
+			return nil, fmt.Errorf("nkey seed file %s: %w", o.NkeySeedFile, err)
+		}
+		return nkey, nil
+	case o.CredsFile != "":
+		if err := secretfile.Check("creds file", o.CredsFile); err != nil {
+			return nil, err
+		}
+		return nats.UserCredentials(o.CredsFile), nil
+	case o.Key != nil:
+		public, err := o.Key.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("key: %w", err)
+		}
+		return nats.Nkey(public, o.Key.Sign), nil
+	}
+	return nil, nil
 }

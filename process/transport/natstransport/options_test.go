@@ -1,23 +1,15 @@
 package natstransport
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nkeys"
 
+	"steward/internal/certtest"
 	"steward/internal/natstest"
 )
 
@@ -26,6 +18,11 @@ func TestOptionsAreChecked(t *testing.T) {
 	empty := filepath.Join(dir, "empty")
 	write(t, empty, nil)
 	missing := filepath.Join(dir, "missing")
+	open := filepath.Join(dir, "open")
+	write(t, open, nil)
+	if err := os.Chmod(open, 0o640); err != nil {
+		t.Fatal(err)
+	}
 	servers := []string{"127.0.0.1:1"}
 	for _, tt := range []struct {
 		name string
@@ -47,6 +44,10 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"no seed file", Options{Servers: servers, NkeySeedFile: missing}, "missing"},
 		{"empty seed file", Options{Servers: servers, NkeySeedFile: empty}, "nkey seed file"},
 		{"no creds file", Options{Servers: servers, CredsFile: missing}, "missing"},
+		{"seed file for all", Options{Servers: servers, NkeySeedFile: open}, "chmod 600 " + open},
+		{"creds file for all", Options{Servers: servers, CredsFile: open}, "chmod 600 " + open},
+		{"key file for all", Options{Servers: servers, ClientCert: empty, ClientKey: open}, "chmod 600 " + open},
+		{"seed file is a folder", Options{Servers: servers, NkeySeedFile: dir}, "folder"},
 		{"seed and creds", Options{Servers: servers, NkeySeedFile: empty, CredsFile: empty}, "only one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -82,22 +83,33 @@ func TestServerNamesInLogsHoldNoSecret(t *testing.T) {
 }
 
 func TestNkeyLogin(t *testing.T) {
+	file, public := seedFile(t)
+	b := natstest.StartConfig(t, fmt.Sprintf("authorization { users: [ { nkey: %s } ] }", public))
+	waitState(t, open(t, Options{Servers: []string{b.URL()}, NkeySeedFile: file}), true)
+	key, err := nkeys.FromSeed(read(t, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitState(t, open(t, Options{InProcess: current{b}, Key: key}), true)
+}
+
+// seedFile makes a key of a user.
+func seedFile(t *testing.T) (file, public string) {
+	t.Helper()
 	user, err := nkeys.CreateUser()
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := user.PublicKey()
-	if err != nil {
+	if public, err = user.PublicKey(); err != nil {
 		t.Fatal(err)
 	}
 	seed, err := user.Seed()
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "seed")
+	file = filepath.Join(t.TempDir(), "seed")
 	write(t, file, seed)
-	b := natstest.StartConfig(t, fmt.Sprintf("authorization { users: [ { nkey: %s } ] }", public))
-	waitState(t, open(t, Options{Servers: []string{b.URL()}, NkeySeedFile: file}), true)
+	return file, public
 }
 
 func TestTLSWithClientCertificate(t *testing.T) {
@@ -125,43 +137,14 @@ func TestTLSWithClientCertificate(t *testing.T) {
 // certificates makes an authority and one certificate for both ends.
 func certificates(t *testing.T, dir string) (ca, cert, key string) {
 	t.Helper()
-	authorityKey, authority := sign(t, nil, nil, x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	leafKey, leaf := sign(t, authority, authorityKey, x509.Certificate{
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	})
-	der, err := x509.MarshalECPrivateKey(leafKey)
+	authority, err := certtest.New(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, cert, key = filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	write(t, ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw}))
-	write(t, cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}))
-	write(t, key, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
-	return ca, cert, key
-}
-
-func sign(t *testing.T, parent *x509.Certificate, parentKey *ecdsa.PrivateKey, c x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	if cert, key, err = authority.Issue("leaf"); err != nil {
 		t.Fatal(err)
 	}
-	c.SerialNumber = big.NewInt(time.Now().UnixNano())
-	c.Subject = pkix.Name{CommonName: "test"}
-	c.NotBefore, c.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	if parent == nil {
-		parent, parentKey = &c, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &c, parent, key.Public(), parentKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, signed
+	return authority.File, cert, key
 }
 
 func write(t *testing.T, file string, data []byte) {
@@ -169,4 +152,13 @@ func write(t *testing.T, file string, data []byte) {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }

@@ -17,13 +17,9 @@ import (
 type subscription struct {
 	transport *Transport
 	pattern   string
-	handle    func(process.Delivery)
 	closed    atomic.Bool
-	// turn has room for the one call under way. It is needed because the library's
-	// subscription on a new connection knows nothing of a call that the one on an old
-	// connection has not finished.
-	turn    chan struct{}
-	current *nats.Subscription // guarded by Transport.mu
+	box       *mailbox.Box
+	current   *nats.Subscription // guarded by Transport.mu
 }
 
 // Subscribe calls handle for what arrives on pattern. When there is a link, the broker has
@@ -33,7 +29,14 @@ func (t *Transport) Subscribe(pattern string, handle func(process.Delivery)) (pr
 	if err := subjects.CheckPattern(pattern); err != nil {
 		return nil, err
 	}
-	s := &subscription{transport: t, pattern: pattern, handle: handle, turn: make(chan struct{}, 1)}
+	s := &subscription{transport: t, pattern: pattern}
+	s.box = mailbox.New(func(d process.Delivery) {
+		if s.closed.Load() || !t.calls.enter() {
+			return
+		}
+		defer t.calls.leave()
+		handle(d)
+	})
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -49,35 +52,15 @@ func (t *Transport) Subscribe(pattern string, handle func(process.Delivery)) (pr
 
 // join puts s in force on l. Transport.mu is held.
 func (t *Transport) join(l *link, s *subscription) {
-	sub, err := l.nc.Subscribe(s.pattern, func(m *nats.Msg) { s.deliver(l, m) })
-	if err == nil {
-		s.current = sub
-		err = sub.SetPendingLimits(mailbox.MaxDeliveries, mailbox.MaxBytes)
-	}
+	sub, err := l.nc.ChanSubscribe(s.pattern, l.inbox.arrived)
 	if err != nil {
 		// The pattern has been checked, so it is the connection that ended; the next one
 		// takes all subscriptions over.
 		t.opts.Log.Debug("subscription waits for the next connection", "subject", s.pattern, "err", err)
-	}
-}
-
-// deliver runs on the library's goroutine for this subscription.
-func (s *subscription) deliver(l *link, m *nats.Msg) {
-	select {
-	case s.turn <- struct{}{}:
-	case <-l.gone:
 		return
 	}
-	defer func() { <-s.turn }()
-	if s.closed.Load() || !s.transport.calls.enter() {
-		return
-	}
-	defer s.transport.calls.leave()
-	d := process.Delivery{Subject: m.Subject, Reply: m.Reply, Data: m.Data}
-	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
-		d = process.Delivery{Subject: m.Subject, NoResponders: true}
-	}
-	s.handle(d)
+	s.current = sub
+	l.inbox.add(sub, s)
 }
 
 // Close ends the subscription without waiting for a call under way.
@@ -89,6 +72,10 @@ func (s *subscription) Close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.subs, s)
+	s.box.Close()
+	if t.link != nil {
+		t.link.inbox.remove(s.current)
+	}
 	if s.current != nil {
 		// It fails only on a connection that is gone, and the subscription with it.
 		_ = s.current.Unsubscribe()

@@ -68,7 +68,7 @@ func Open(o Options) (*Transport, error) {
 		ended: make(chan struct{}),
 		subs:  make(map[*subscription]struct{}),
 	}
-	t.faults = faults{log: o.Log, reporter: o.Report}
+	t.faults = faults{log: o.Log, reporter: o.Report, advice: o.advice, without: o.without}
 	t.largest.Store(maxPayload)
 	t.calls.idle = make(chan struct{})
 	go t.run(ctx)
