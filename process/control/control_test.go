@@ -57,8 +57,9 @@ type looked struct {
 }
 
 func (l looked) Sent(id message.ID) (kvstore.Life, error) {
-	if l.asked != nil {
-		l.asked <- struct{}{}
+	select {
+	case l.asked <- struct{}{}:
+	default: // there are enough
 	}
 	return l.Store.Sent(id)
 }

@@ -62,7 +62,7 @@ func commands() []command {
 		single(psOperation()),
 		several("queue", "what waits, and what was given up: look at it, remove it, send it again", queueOperations()...),
 		single(runOperation()),
-		{name: "send", summary: "hand messages to the node that runs here, from files or lines of its audit log", run: runSend},
+		single(sendOperation()),
 		single(statusOperation()),
 		{name: "version", summary: "print the version", run: runVersion},
 	}

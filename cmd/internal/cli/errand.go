@@ -104,10 +104,7 @@ func (e *errands) send(ctx context.Context, m map[string]any) error {
 	if err != nil {
 		return err
 	}
-	ids, refused, err := handIn(ctx, e.socket, bytes.NewReader(text))
-	if err == nil && len(refused) > 0 {
-		err = errors.Join(refused...)
-	}
+	ids, err := handAll(ctx, e.socket, bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
@@ -247,16 +244,5 @@ func (x *errand) failed() (why string, code int) {
 		}
 		return fmt.Sprintf("no answer in time; message %s: %s", x.id, stateText(&x.status, l)), code
 	}
-	why = strings.TrimSuffix(string(l.Code)+": "+l.Text, ": ")
-	switch l.Code {
-	case message.CodeDone:
-		return "", exitDone
-	case message.CodeDenied:
-		return why, exitDenied
-	case message.CodeTimeout:
-		return why, exitTimeout
-	case message.CodeUnreachable, message.CodeExpired, message.CodeRemoved:
-		return why, exitNoAnswer
-	}
-	return why, exitFailed
+	return howEnded(&x.status)
 }

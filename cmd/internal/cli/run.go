@@ -142,7 +142,6 @@ func (c *call) left(e *errands) {
 // outcome prints what is known of the ends, and is the error for those that were not good.
 func (c *call) outcome(e *errands, shown *outputs) error {
 	codes := map[int]bool{}
-	last := exitDone
 	for _, x := range e.all {
 		l := x.status.Sent
 		why, code := x.failed()
@@ -166,15 +165,9 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 		} else if !c.json {
 			fmt.Fprintf(c.err, "steward: run: %s: %s\n", x.node, strings.Join(strings.Fields(why), " "))
 		}
-		codes[code], last = true, code
+		codes[code] = true
 	}
-	switch len(codes) {
-	case 0:
-		return nil
-	case 1:
-		return exitStatus(last)
-	}
-	return exitStatus(exitFailed)
+	return exitOf(codes)
 }
 
 // outputs print what comes from several nodes, line by line, or of one as it is.

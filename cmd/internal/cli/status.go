@@ -21,7 +21,7 @@ func statusOperation() operation {
 or for what it waits. It asks the node that runs here, which knows the messages that it has accepted and those
 that came to it. The first characters of an id are enough when no other one begins with them.`,
 		example: "steward status 06h0cc2c8w0000012d09p1y690\nsteward status -wait -timeout 1m 06h0cc2c8w0000012d09p1y690",
-		exits:   "with -wait: 1 it did not end well, 4 denied, 5 timed out",
+		exits:   "with -wait: 1 it failed, 3 it was not delivered, 4 denied, 5 timed out",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			wait := flags.Bool("wait", false, "wait until it has ended")
 			timeout := flags.Duration("timeout", 0, "give up waiting after this `TIME`, such as 90s or 10m (default: never)")
@@ -57,35 +57,42 @@ func status(ctx context.Context, c *call, wait bool, timeout time.Duration) erro
 	if err != nil || !wait {
 		return err
 	}
-	return endOf(&st)
+	if why, code := howEnded(&st); code != exitDone {
+		return exitError{errors.New(why), code}
+	}
+	return nil
 }
 
-// endOf is an error for a message that did not end well.
-func endOf(st *control.Status) error {
-	l := st.Sent
-	if l == nil {
-		l = st.Received
+// lifeOf is what is known of a message at the node that has to do with its end.
+func lifeOf(st *control.Status) *control.Life {
+	if st.Sent != nil {
+		return st.Sent
 	}
-	if l.State == message.StateDone {
-		return nil
+	return st.Received
+}
+
+// howEnded says of a message that has ended why it did not end well, and with which exit code; 0 when it did.
+func howEnded(st *control.Status) (why string, code int) {
+	l := lifeOf(st)
+	why = strings.TrimSuffix(string(l.Code)+": "+l.Text, ": ")
+	switch {
+	case l.State == message.StateDone:
+		return "", exitDone
+	case l.Code == message.CodeDenied:
+		return why, exitDenied
+	case l.Code == message.CodeTimeout:
+		return why, exitTimeout
+	case l.Code == message.CodeUnreachable, l.State == message.StateExpired, l.State == message.StateRemoved:
+		return why, exitNoAnswer
 	}
-	code := exitFailed
-	switch l.Code {
-	case message.CodeDenied:
-		code = exitDenied
-	case message.CodeTimeout:
-		code = exitTimeout
-	}
-	return exitError{errors.New(strings.TrimSuffix(string(l.Code)+": "+l.Text, ": ")), code}
+	return why, exitFailed
 }
 
 func printStatus(c *call, st *control.Status) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	l, from, to := st.Sent, st.Node, message.Node("")
-	if l != nil {
-		to = l.Peer
-	} else {
-		l = st.Received
+	l := lifeOf(st)
+	from, to := st.Node, l.Peer
+	if st.Sent == nil {
 		from, to = l.Peer, st.Node
 	}
 	fmt.Fprintf(w, "message\t%s\n", st.ID)
