@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -160,6 +162,7 @@ func TestMatchFindsIDsByTheirBeginning(t *testing.T) {
 	first := accept(t, s, msgs("ship1", 3)...)
 	now = now.Add(24 * time.Hour)
 	later := accept(t, s, msg("ship1"))[0]
+	dead := giveUp(t, s, msg("ship2"))[0]
 	for _, tt := range []struct {
 		prefix string
 		n      int
@@ -168,7 +171,9 @@ func TestMatchFindsIDsByTheirBeginning(t *testing.T) {
 		{first[1].String(), 9, first[1:2]},
 		{first[0].String()[:8], 9, first},
 		{first[0].String()[:8], 2, first[:2]},
-		{later.String()[:8], 9, []message.ID{later}},
+		{later.String(), 9, []message.ID{later}},
+		{dead.String(), 9, []message.ID{dead}},
+		{later.String()[:8], 9, []message.ID{later, dead}},
 		{"zz", 9, nil},
 	} {
 		got, err := s.Match(tt.prefix, tt.n)
@@ -180,5 +185,25 @@ func TestMatchFindsIDsByTheirBeginning(t *testing.T) {
 		if got, err := s.Match(bad, 9); !errors.Is(err, message.ErrInvalid) {
 			t.Errorf("%q: %v, %v", bad, got, err)
 		}
+	}
+}
+
+func TestRetryOfManyAtOnceDoublesNothing(t *testing.T) {
+	s := store(t)
+	ids := giveUp(t, s, msgs("ship1", 50)...)
+	var all sync.WaitGroup
+	var total atomic.Int64
+	for range 8 {
+		all.Go(func() {
+			retried, _, err := s.Retry(ids)
+			if err != nil {
+				t.Error(err)
+			}
+			total.Add(int64(len(retried)))
+		})
+	}
+	all.Wait()
+	if q := read(t, s, stream("ship1")); total.Load() != 50 || len(q) != 50 {
+		t.Errorf("%d are sent again, %d wait; want 50", total.Load(), len(q))
 	}
 }

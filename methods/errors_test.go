@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,5 +98,50 @@ func TestFollowedErrorsComeOnce(t *testing.T) {
 	}
 	if !errors.Is(err, errDone) || !slices.Equal(got, want) {
 		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+}
+
+// Whatever is written while it begins comes once, too.
+func TestFollowedErrorsComeOnceWhileTheyAreWritten(t *testing.T) {
+	for range 20 {
+		folder := t.TempDir()
+		errorFile(t, folder, "ship1", "", "0000000")
+		stop := make(chan struct{})
+		var writer sync.WaitGroup
+		writer.Go(func() {
+			f, err := os.OpenFile(filepath.Join(folder, "errorLog", "ship1", "error.log"), os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer f.Close()
+			for i := 1; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					fmt.Fprintf(f, "%07d\n", i)
+				}
+			}
+		})
+		errEnough := errors.New("enough")
+		var got []int
+		err := methods.ErrorLog{Folder: folder, Log: slog.New(slog.DiscardHandler)}.Follow(t.Context(), 5, func(line string) error {
+			n, err := strconv.Atoi(line)
+			if got = append(got, n); err == nil && len(got) == 500 {
+				err = errEnough
+			}
+			return err
+		})
+		close(stop)
+		writer.Wait()
+		if !errors.Is(err, errEnough) {
+			t.Fatal(err)
+		}
+		for i, n := range got {
+			if n != got[0]+i {
+				t.Fatalf("line %d is %d, after %d", i, n, got[i-1])
+			}
+		}
 	}
 }
