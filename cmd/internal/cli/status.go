@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -103,6 +104,9 @@ func printStatus(c *call, st *control.Status) error {
 	if st.Message != nil {
 		fmt.Fprintf(w, "text\t%s\n", st.Message)
 	}
+	if l.Stderr != "" {
+		fmt.Fprintf(w, "stderr\t%s\n", strings.Join(strings.Fields(l.Stderr), " "))
+	}
 	if st.GivenUp {
 		fmt.Fprintf(w, "again\tsteward queue retry %s\n", st.ID)
 	}
@@ -200,7 +204,9 @@ func timeline(st *control.Status) []moment {
 			attempts = " after " + count(l.Attempts-1, "attempt") + " without an ACK"
 		}
 		add(l.Delivered, "delivered to %s%s", l.Peer, attempts)
-		add(l.Started, "started on %s, by its clock", l.Peer)
+		if st.Received == nil {
+			add(l.Started, "started on %s, by its clock", l.Peer)
+		}
 		switch {
 		case l.Ended == nil:
 		case l.Reply && l.Started != nil:
@@ -212,6 +218,9 @@ func timeline(st *control.Status) []moment {
 	if l := st.Received; l != nil {
 		add(l.Started, "started here%s", runText(l.Attempts))
 		add(l.Ended, "ended here: %s%s", l.State, because(l))
+	}
+	if st.Sent != nil && st.Received != nil { // all of it by one clock
+		slices.SortStableFunc(all, func(a, b moment) int { return a.at.Compare(b.at) })
 	}
 	return all
 }
