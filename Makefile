@@ -1,4 +1,4 @@
-.PHONY: build agent demo test script lint check generate fuzz simulate storm torture soak powercut bench
+.PHONY: build agent demo test script lint check generate fuzz simulate storm torture soak powercut bench sbom
 
 # The binary, in bin/.
 build:
@@ -66,3 +66,9 @@ soak:
 # runs: BENCH_RUNS=5; for programs: ARGS=-json; all there is to choose: ARGS=-help.
 bench: build
 	@go run ./bench $(ARGS)
+
+# What is linked into the binary, with versions and licences: bin/steward.cdx.json (CycloneDX), and a
+# table. It fails on a licence that internal/sbom does not allow.
+sbom:
+	@mkdir -p bin
+	go run ./internal/sbom > bin/steward.cdx.json

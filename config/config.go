@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -21,8 +23,17 @@ type Config struct {
 	// nats://, tls://, ws:// or wss://. They may hold a password and are not for printing;
 	// [Config.Values] masks it.
 	Brokers []string
-	// EmbeddedBroker is the host:port to run a broker on, empty for none.
-	EmbeddedBroker       string
+	// EmbeddedBroker is the host:port to run a broker on, empty for none. The files are for
+	// TLS, CAFile for certificates of its clients; empty for none.
+	EmbeddedBroker               string
+	EmbeddedBrokerCertFile       string
+	EmbeddedBrokerKeyFile        string
+	EmbeddedBrokerCAFile         string
+	EmbeddedBrokerLogin          string // auto, yes or no
+	EmbeddedBrokerReach          string // events, commands or all
+	EmbeddedBrokerMaxConnections int
+	EmbeddedBrokerInsecure       string // yes or no
+
 	BrokerConnectTimeout time.Duration
 	ReconnectWait        time.Duration
 	ReconnectJitter      time.Duration
@@ -174,6 +185,7 @@ func Load(args, env []string, methods []Method) (*Config, error) {
 	if err := c.checkTogether(); err != nil {
 		return nil, err
 	}
+	c.Warnings = append(c.Warnings, c.exposed()...)
 	for method, nodes := range c.Subscribers {
 		c.Subscribers[method] = c.resolve(nodes)
 	}
@@ -238,6 +250,13 @@ func (c *Config) checkTogether() error {
 		problems = append(problems, fmt.Errorf("%s and %s: give both or none",
 			c.from("clientCertFile"), c.from("clientKeyFile")))
 	}
+	if (c.EmbeddedBrokerCertFile == "") != (c.EmbeddedBrokerKeyFile == "") {
+		problems = append(problems, fmt.Errorf("%s and %s: give both or none",
+			c.from("embeddedBrokerCertFile"), c.from("embeddedBrokerKeyFile")))
+	}
+	if c.EmbeddedBrokerCAFile != "" && c.EmbeddedBrokerCertFile == "" {
+		problems = append(problems, fmt.Errorf("%s: it is of no use without embeddedBrokerCertFile", c.from("embeddedBrokerCAFile")))
+	}
 	if c.NkeySeedFile != "" && c.CredsFile != "" {
 		problems = append(problems, fmt.Errorf("%s and %s: a node has one identity, give one of them",
 			c.from("nkeySeedFile"), c.from("credsFile")))
@@ -247,6 +266,24 @@ func (c *Config) checkTogether() error {
 			c.from("ringBufferBytes"), c.RingBufferBytes, c.MaxMessageSize))
 	}
 	return errors.Join(problems...)
+}
+
+// exposed says where others can read the password in an address of a broker.
+func (c *Config) exposed() (warnings []string) {
+	i := slices.IndexFunc(c.settings, func(s setting) bool { return s.name == "brokerAddress" })
+	s := c.settings[i]
+	if text := s.value.(string); s.mask(text) == text {
+		return nil
+	}
+	if s.origin == FromFlag {
+		warnings = append(warnings, fmt.Sprintf("%s holds a password, which ps shows to everybody on this machine; it is kept in %s from now on, so leave the flag out",
+			s.where, c.file.path))
+	}
+	info, err := os.Stat(c.file.path)
+	if err == nil && (s.origin == FromFlag || s.origin == FromFile) && info.Mode()&0o077 != 0 && runtime.GOOS != "windows" {
+		warnings = append(warnings, fmt.Sprintf("%s can be read by others and holds the password for a broker; run: chmod 600 %s", c.file.path, c.file.path))
+	}
+	return warnings
 }
 
 // from names a setting and its place.

@@ -163,6 +163,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 			NodeName: "central", CentralNodeName: "central",
 			Brokers:              []string{"127.0.0.1:4222"},
 			BrokerConnectTimeout: 5 * time.Second, ReconnectWait: 2 * time.Second, ReconnectJitter: time.Second,
+			EmbeddedBrokerLogin: "auto", EmbeddedBrokerReach: "events", EmbeddedBrokerMaxConnections: 10_000, EmbeddedBrokerInsecure: "no",
 			NodeKeyFile: filepath.Join(dir, "node.key"), TrustedNodesFile: filepath.Join(dir, "trusted_nodes"),
 			Compression: "zstd", WindowMessages: 4096, WindowBytes: 4 << 20, AuditLogSize: 64, AuditLogFiles: 10,
 			ConfigFolder: dir, SocketFolder: "./tmp", DatabaseFolder: "./lib", SubscribersDataFolder: "./var", SocketMode: 0o600,
@@ -268,6 +269,43 @@ func TestPasswordsAreNotShown(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: got %v", bad, err)
 		}
+	}
+}
+
+func TestPasswordsThatOthersCanReadAreWarnedOf(t *testing.T) {
+	const secret = "nats://joe:s3cret@a:4222"
+	in := "brokerAddress = \"" + secret + "\"\n"
+	for _, tt := range []struct {
+		name, file string
+		mode       os.FileMode
+		args, env  []string
+		want       []string // in the warnings, one each
+	}{
+		{"flag", "", 0, []string{"-brokerAddress=" + secret}, nil, []string{"which ps shows"}},
+		{"flag without one", "", 0, []string{"-brokerAddress=a:4222"}, nil, nil},
+		{"environment", "", 0, nil, []string{"STEWARD_BROKER_ADDRESS=" + secret}, nil},
+		{"file", in, 0o600, nil, nil, nil},
+		{"file for all", in, 0o644, nil, nil, []string{"run: chmod 600 "}},
+		{"file for all, without one", "nodeName = \"x\"", 0o644, nil, nil, nil},
+		{"flag and file for all", in, 0o640, []string{"-brokerAddress=nats://s3cret@a:1"}, nil, []string{"which ps shows", "run: chmod 600 "}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := folder(t, tt.file)
+			if tt.file != "" {
+				if err := os.Chmod(filepath.Join(dir, "config.toml"), tt.mode); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got := load(t, dir, tt.args, tt.env...).Warnings
+			if len(got) != len(tt.want) {
+				t.Fatalf("got %q, want %q", got, tt.want)
+			}
+			for i, want := range tt.want {
+				if !strings.Contains(got[i], want) || strings.Contains(got[i], "s3cret") {
+					t.Errorf("got %q, want %q", got[i], want)
+				}
+			}
+		})
 	}
 }
 

@@ -44,7 +44,7 @@ func parseFlags(args []string, opts []option) (map[string]string, error) {
 		return nil, fmt.Errorf("unknown flag %s; %s", message.Quote(bad), didYouMean(name, names(opts), "steward -help lists them all"))
 	}
 	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %s; the settings of a node are flags, steward -help lists them", message.Quote(strings.Join(fs.Args(), " ")))
+		return nil, fmt.Errorf("unexpected argument %s; the settings of a node are flags, steward -help lists them", message.Quote(maskBrokers(strings.Join(fs.Args(), " "))))
 	}
 	return given, nil
 }

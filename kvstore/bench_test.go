@@ -136,6 +136,35 @@ func benchInbox(b *testing.B, do func(b *testing.B, n int, begin, end func(), s 
 	}
 }
 
+// BenchmarkRequest is what a request that wants a reply asks of its sender's store after its
+// acceptance: the ACK, and the reply on its way through the inbox.
+func BenchmarkRequest(b *testing.B) {
+	for _, n := range []int{1, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s, m := benchStore(b), benchMessages(n)
+			b.ReportAllocs()
+			next := uint64(1)
+			for b.Loop() {
+				b.StopTimer()
+				ids := accept(b, s, m...)
+				e, a := make([]kvstore.Settled, n), arrival("ship1", 7, next, next, next+uint64(n))
+				for i, id := range ids {
+					seq := next + uint64(i)
+					e[i] = kvstore.Settled{Seq: seq, ID: id, Code: message.CodeDone, Attempts: 1, At: time.Now(), WantsReply: true}
+					a.Items = append(a.Items, incoming(b, seq, message.Message{Data: []string{strings.Repeat("x", 100)}, InReplyTo: id,
+						RequestMethod: "REQCliCommand", Result: &message.Result{Code: message.CodeDone, Started: time.Now(), Attempt: 1}}))
+				}
+				next += uint64(n)
+				b.StartTimer()
+				settle(b, s, stream("ship1"), e...)
+				take(b, s, a)
+				finish(b, s, "ship1", lane(b, s, "ship1")...)
+			}
+			perMessage(b, n)
+		})
+	}
+}
+
 // BenchmarkOpen is the start of a node with a long queue.
 func BenchmarkOpen(b *testing.B) {
 	for _, n := range []int{0, 100_000} {

@@ -239,12 +239,10 @@ type onlyOnce struct{ n atomic.Int32 }
 
 func (s *onlyOnce) first() bool { return s.n.Add(1) == 1 }
 
-func TestOperationsFailWhileACommitCannotBeTakenBack(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "steward.db")
-	o := options(path)
-	o.LockTimeout = 10 * time.Millisecond
-	s := open(t, o)
-	want := accept(t, s, msgs("ship1", 3)...)
+// breakStore has a commit fail of which it is not known whether it has reached the disk, and keeps the store from
+// opening its file again, until mend.
+func breakStore(t *testing.T, s *kvstore.Store, path string) (mend func()) {
+	t.Helper()
 	var swapErr error
 	var once onlyOnce
 	s.SetCommit(func(tx *bbolt.Tx) error {
@@ -265,12 +263,24 @@ func TestOperationsFailWhileACommitCannotBeTakenBack(t *testing.T) {
 	if _, _, err := s.Read(stream("ship1"), 0, 1, 1); err == nil {
 		t.Error("what is in doubt is read")
 	}
+	return func() {
+		if err := errors.Join(os.Remove(path), os.Rename(path+".away", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOperationsFailWhileACommitCannotBeTakenBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "steward.db")
+	o := options(path)
+	o.LockTimeout = 10 * time.Millisecond
+	s := open(t, o)
+	want := accept(t, s, msgs("ship1", 3)...)
+	mend := breakStore(t, s, path)
 	if _, err := s.Accept(msgs("ship1", 1)); err == nil {
 		t.Error("what is in doubt is written upon")
 	}
-	if err := errors.Join(os.Remove(path), os.Rename(path+".away", path)); err != nil {
-		t.Fatal(err)
-	}
+	mend()
 	want = append(want, accept(t, s, msgs("ship1", 1)...)...)
 	if err := sameAs(s, want, "afterwards"); err != nil {
 		t.Error(err)
@@ -278,6 +288,36 @@ func TestOperationsFailWhileACommitCannotBeTakenBack(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestStoreIsMendedWhenNobodyWrites: who only reads would be refused for ever.
+func TestStoreIsMendedWhenNobodyWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "steward.db")
+		s := open(t, options(path))
+		want := accept(t, s, msgs("ship1", 3)...)
+		mend := breakStore(t, s, path)
+		<-time.After(time.Minute)
+		if _, _, err := s.Read(stream("ship1"), 0, 1, 1); err == nil {
+			t.Error("what is in doubt is read")
+		}
+		mend()
+		<-time.After(time.Minute)
+		if err := errors.Join(sameAs(s, want, "afterwards"), s.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestBrokenStoreCanBeClosed: its writer does not wait for a disk that may never come back.
+func TestBrokenStoreCanBeClosed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "steward.db")
+	s := open(t, options(path))
+	mend := breakStore(t, s, path)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	mend()
 }
 
 func TestClosedStoreSaysSo(t *testing.T) {

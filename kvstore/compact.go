@@ -32,12 +32,23 @@ type compaction struct {
 
 var defaultCompaction = compaction{free: 64 << 20, most: 64 << 20, idle: 5 * time.Second, again: time.Hour}
 
-// next waits for an operation, and makes the file smaller when it waits for long.
+// next waits for an operation. Meanwhile it opens the file again when that has not worked yet, and
+// makes it smaller when it waits for long.
 func (s *Store) next() (*op, bool) {
 	select {
 	case o, ok := <-s.ops:
 		return o, ok
 	default:
+	}
+	for s.db == nil {
+		wait := time.NewTimer(mendEvery)
+		select {
+		case o, ok := <-s.ops:
+			wait.Stop()
+			return o, ok
+		case <-wait.C:
+			_ = s.mend() // who reads is told
+		}
 	}
 	if left, worth := s.worthCompacting(); worth && left <= s.compaction.most && !time.Now().Before(s.compactAfter) {
 		idle := time.NewTimer(s.compaction.idle)

@@ -1,6 +1,7 @@
 // Package kvstore is the bbolt file of a node: the ring buffer of messages that wait for
 // their receivers, the inbox of messages that wait for their method, the positions of all
-// streams, the dead letters, the bad ends that have to be told, and the history of every message.
+// streams, the dead letters, the bad ends that have to be told, the requests that have no reply yet, and
+// the history of every message.
 //
 // One goroutine writes. What callers hand in while a commit is being synced shares the
 // next commit, so a busy store pays one sync for many operations and an idle one pays no
@@ -10,7 +11,7 @@
 // The pages of a file are checked before it is used; a damaged one is set aside, never deleted.
 // A commit of which it is not known whether it has reached the disk (the last sync of it went
 // wrong) is taken back before anything else is read or written; as long as that does not work
-// either, every operation fails and says why. Readers see only what is on disk.
+// either, every operation fails and says why, and it is tried again each second. Readers see only what is on disk.
 //
 // A file of which most is free again is made smaller, at Open or when nobody writes.
 //

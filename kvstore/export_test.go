@@ -104,6 +104,7 @@ func (s *Store) Audit() error {
 		if err != nil {
 			return err
 		}
+		awaited := map[string]bool{}
 		for name, n := range map[string]*uint64{string(bucketSent): &found.Sent, string(bucketReceived): &found.Received} {
 			err := tx.Bucket([]byte(name)).ForEach(func(k, v []byte) error {
 				var id message.ID
@@ -112,11 +113,27 @@ func (s *Store) Audit() error {
 				if err == nil && l.State.Final() {
 					*n++
 				}
+				if l.State == message.StateDelivered && l.Peer != s.opts.Self {
+					awaited[string(awaitedKey(l.Peer, id))] = true
+				}
 				return err
 			})
 			if err != nil {
 				return err
 			}
+		}
+		err = tx.Bucket(bucketAwaited).ForEach(func(k, _ []byte) error {
+			if !awaited[string(k)] {
+				return fmt.Errorf("%q is not awaited any more", k)
+			}
+			delete(awaited, string(k))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for k := range awaited {
+			return fmt.Errorf("%q is awaited and not kept", k)
 		}
 		if kept != found {
 			return fmt.Errorf("kept along %+v, found %+v", kept, found)

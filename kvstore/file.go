@@ -1,6 +1,7 @@
 package kvstore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -151,8 +152,8 @@ func (s *Store) prepare() error {
 	})
 }
 
-// prepareLater makes the buckets that a file of the first versions lacks, counts what is in
-// them, and says that older programs cannot read the file from now on.
+// prepareLater makes the buckets that a file of the first versions lacks, counts what is in those
+// that are bounded, and says that older programs cannot read the file from now on.
 func (s *Store) prepareLater() error {
 	var missing [][]byte
 	current := false
@@ -163,6 +164,9 @@ func (s *Store) prepareLater() error {
 			b := tx.Bucket(name)
 			if b == nil {
 				missing = append(missing, name)
+				continue
+			}
+			if i >= len(counts) {
 				continue
 			}
 			if err := b.ForEach(func(_, _ []byte) error { *counts[i]++; return nil }); err != nil {
@@ -178,6 +182,11 @@ func (s *Store) prepareLater() error {
 		for _, name := range missing {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
+			}
+			if bytes.Equal(name, bucketAwaited) {
+				if err := s.awaitAll(tx); err != nil {
+					return err
+				}
 			}
 		}
 		return tx.Bucket(bucketMeta).Put(keySchema, binary.BigEndian.AppendUint64(nil, schema))

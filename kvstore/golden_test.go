@@ -22,6 +22,7 @@ const (
 	golden1 = "testdata/steward-v1.db.gz"   // lives and inbox records of the first version
 	golden2 = "testdata/steward-v1.2.db.gz" // and of the second, schedules, bad ends that were not told
 	golden3 = "testdata/steward-v2.db.gz"   // origins of outgoing messages
+	golden4 = "testdata/steward-v2.2.db.gz" // and requests by the node from which a reply is awaited
 )
 
 // writeGolden makes a file with a record of every kind that this version writes.
@@ -64,7 +65,7 @@ func writeGolden(t *testing.T) {
 	var out bytes.Buffer
 	z := gzip.NewWriter(&out)
 	_, err = z.Write(b)
-	if err := errors.Join(err, z.Close(), os.WriteFile(golden3, out.Bytes(), 0o644)); err != nil {
+	if err := errors.Join(err, z.Close(), os.WriteFile(golden4, out.Bytes(), 0o644)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -102,9 +103,6 @@ func openGolden(t *testing.T, golden string, set ...func(*kvstore.Options)) *kvs
 }
 
 func TestReadsTheFileWithOrigins(t *testing.T) {
-	if *update {
-		writeGolden(t)
-	}
 	var left []kvstore.Left
 	s := openGolden(t, golden3, func(o *kvstore.Options) { o.Leaving = func(l []kvstore.Left) { left = append(left, l...) } })
 	q := read(t, s, stream("ship1"))
@@ -119,8 +117,16 @@ func TestReadsTheFileWithOrigins(t *testing.T) {
 	}
 }
 
-func TestReadsTheFileWithSchedulesAndBadEnds(t *testing.T) {
-	s := openGolden(t, golden2)
+func TestReadsTheFilesWithSchedulesAndBadEnds(t *testing.T) {
+	if *update {
+		writeGolden(t)
+	}
+	for _, golden := range []string{golden2, golden3, golden4} {
+		t.Run(golden, func(t *testing.T) { readGolden(t, openGolden(t, golden)) })
+	}
+}
+
+func readGolden(t *testing.T, s *kvstore.Store) {
 	ends, lost, err := s.Untold(9)
 	if err != nil || lost != 0 || len(ends) != 1 || string(ends[0].Text) != "bad end" {
 		t.Errorf("%q, %d, %v", ends, lost, err)
@@ -131,6 +137,14 @@ func TestReadsTheFileWithSchedulesAndBadEnds(t *testing.T) {
 	}
 	if l, err := s.Sent(d[0].Message.ID); err != nil || l.State != message.StateFailed || l.Code != message.CodeUnreachable || l.Text != "no ACK" || l.Seq != 2 ||
 		l.Attempts != 3 || l.Peer != "ship1" || l.Method != d[0].Message.Method || !l.WantsReply || l.Ended.UnixMilli() != 1_700_000_000_000 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	// The first of its versions did not keep that: it is made of the lives.
+	ids, err := s.AwaitedFrom("ship1", message.ID{}, 9)
+	if err != nil || len(ids) != 1 {
+		t.Fatal(ids, err)
+	}
+	if l, err := s.Sent(ids[0]); err != nil || l.State != message.StateDelivered || l.Seq != 1 || l.Peer != "ship1" {
 		t.Errorf("%+v, %v", l, err)
 	}
 	w := lane(t, s, "ww.ship2")

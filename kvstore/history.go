@@ -249,6 +249,9 @@ func (t *tx) answered(request message.ID, from message.Node, r *message.Result, 
 	if err != nil || l.Peer != from {
 		return err
 	}
+	if l.isLost() {
+		return nil // that was told; one from a store that is gone can only be late
+	}
 	if (r.More || notice) && l.State.Final() && !l.Started.IsZero() && !r.Started.After(l.Started) {
 		return nil // overtaken by the last word, or by the reply itself
 	}
@@ -262,6 +265,9 @@ func (t *tx) answered(request message.ID, from message.Node, r *message.Result, 
 		l.Text = fmt.Sprintf("run %d: %s", r.Run, strings.TrimSuffix(string(r.Code)+": "+r.Text, ": "))
 	}
 	if err := t.putLife(bucketSent, request, &l); err != nil {
+		return err
+	}
+	if err := t.await(request, &l); err != nil {
 		return err
 	}
 	return t.exhume(request[:])

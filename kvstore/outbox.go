@@ -377,6 +377,11 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 			return err
 		}
 	}
+	if life.State == message.StateDelivered {
+		if err := t.await(e.ID, &life); err != nil {
+			return err
+		}
+	}
 	return t.putLifeOver(answered, bucketSent, e.ID, &life)
 }
 

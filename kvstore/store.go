@@ -48,7 +48,8 @@ var (
 	// Files of the first versions lack these.
 	bucketSchedules = []byte("schedules") // method, due, id -> message that waits for a further run
 	bucketUntold    = []byte("untold")    // time, id -> bad end that central was not told of
-	laterBuckets    = [][]byte{bucketSchedules, bucketUntold}
+	bucketAwaited   = []byte("awaited")   // to, id -> request that was delivered and has no reply yet
+	laterBuckets    = [][]byte{bucketSchedules, bucketUntold, bucketAwaited}
 
 	keySchema = []byte("schema")
 	keyNode   = []byte("node")

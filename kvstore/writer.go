@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -219,6 +220,9 @@ func (s *Store) reopen(txid uint64, err error) error {
 	}
 	return err
 }
+
+// mendEvery is how often mend is tried when nobody writes: those who read wait for it too.
+const mendEvery = time.Second
 
 // mend opens the file again when that has not worked after a failed commit.
 func (s *Store) mend() error {

@@ -12,7 +12,7 @@ const (
 	CodeDone        Code = "done"        // ran, or was delivered, as asked
 	CodeFailed      Code = "failed"      // the method ran and failed
 	CodeTimeout     Code = "timeout"     // the method was cut off at its timeout
-	CodeInterrupted Code = "interrupted" // the node died while the method ran
+	CodeInterrupted Code = "interrupted" // the node died while the method ran, or lost it with its disk
 	CodeInvalid     Code = "invalid"     // the receiver can never accept it
 	CodeDenied      Code = "denied"      // the receiver does not allow the sender to do this
 	CodeUnreachable Code = "unreachable" // no ACK in all attempts

@@ -61,7 +61,7 @@ func (d disk) syncFolder(root *os.Root, name string) error {
 	if err := d.step(root, "sync folder", name); err != nil {
 		return err
 	}
-	f, err := root.Open(name)
+	f, err := root.OpenFile(name, os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return err
 	}
@@ -163,6 +163,22 @@ func (d disk) rename(root *os.Root, from, to string) error {
 	return d.syncFolder(root, path.Dir(to))
 }
 
+// openFile opens a regular file for reading. Nothing else holds it up, whatever has its name by now.
+func openFile(root *os.Root, name string) (*os.File, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|noWait, 0)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = notAFile(fi.Mode())
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
 // remove removes a file; a missing one is fine.
 func (d disk) remove(root *os.Root, name string) error {
 	if err := d.step(root, "remove", name); err != nil {
@@ -185,8 +201,7 @@ func kind(root *os.Root, name string) (fi fs.FileInfo, socket bool, err error) {
 	if fi.Mode().IsRegular() {
 		return fi, false, nil
 	}
-	// A socket is dialled by its name, outside of the root's care, so it has to be there
-	// itself and not through a link.
+	// A socket has to be there itself and not through a link.
 	if li, err := root.Lstat(name); err == nil && li.Mode()&fs.ModeSocket != 0 {
 		return li, true, nil
 	}

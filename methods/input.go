@@ -93,8 +93,12 @@ type keptPart struct {
 
 func (k *keptPart) Read(p []byte) (int, error) {
 	if k.body == nil {
-		b, err := k.root.ReadFile(k.name)
+		f, err := openFile(k.root, k.name)
 		if err != nil {
+			return 0, err
+		}
+		b, err := io.ReadAll(f)
+		if err := errors.Join(err, f.Close()); err != nil {
 			return 0, err
 		}
 		k.body = bytes.NewReader(b)

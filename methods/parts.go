@@ -150,7 +150,7 @@ func (d disk) takeApart(root *os.Root, m partsMark) error {
 // copyHead copies the first size bytes of a file into a new one beside it, which appears
 // in one step.
 func (d disk) copyHead(root *os.Root, from, to string, size int64) error {
-	f, err := root.Open(from)
+	f, err := openFile(root, from)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (d disk) copyHead(root *os.Root, from, to string, size int64) error {
 // sweep removes from a folder the parts of replies that nobody has added to for long: their
 // sender gave up. It is tidying, so errors are no matter.
 func (d disk) sweep(root *os.Root, folder string) {
-	f, err := root.Open(folder)
+	f, err := root.OpenFile(folder, os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return
 	}

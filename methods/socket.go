@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -19,7 +18,11 @@ const socketPatience = 10 * time.Second
 func toSocket(ctx context.Context, root *os.Root, name string, chunks [][]byte) error {
 	ctx, cancel := context.WithTimeout(ctx, socketPatience)
 	defer cancel()
-	file := filepath.Join(root.Name(), filepath.FromSlash(name))
+	file, release, err := socketPath(root, name)
+	if err != nil {
+		return err
+	}
+	defer release()
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", file)
 	if errors.Is(err, syscall.EPROTOTYPE) {

@@ -5,7 +5,8 @@
 // stream; a publisher sends its stream over a [Transport] in a sliding window until
 // every message is acknowledged or given up; a [Subscriber] per method takes frames
 // into the inbox, acknowledges what is on disk, and its lanes run the method and put
-// the reply back on the ring buffer.
+// the reply back on the ring buffer. Requests to which no reply will come, since their
+// receiver lost its disk, are found by asking ([Router.Inquiry]).
 //
 // The package knows neither NATS nor the file behind the store: a transport and the
 // methods are handed in. Every process is a [Service] under a [Supervisor].

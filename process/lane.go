@@ -354,13 +354,13 @@ func (l *lane) exact(ctx context.Context, waiting []kvstore.Waiting) error {
 	calls := make([]*Call, 0, len(waiting))
 	finished := make([]kvstore.Finished, 0, len(waiting))
 	run := make([]kvstore.Waiting, 0, len(waiting))
-	started := time.Now()
+	started, mayRun := time.Now(), l.s.mayRun(l.id.Peer)
 	for _, w := range waiting {
 		if w.Message.TTL > 0 && l.s.opts.Now().Sub(w.Accepted) > w.Message.TTL && w.Run == 0 {
 			finished = append(finished, l.s.ended(w, 1, started, Outcome{Exit: -1}, 0, errExpired))
 			continue
 		}
-		if err := l.s.mayRun(l.id.Peer, w.Message); err != nil {
+		if err := mayRun(w.Message); err != nil {
 			finished = append(finished, l.s.ended(w, 1, started, Outcome{Exit: -1}, 0, err))
 			continue
 		}

@@ -22,16 +22,19 @@ func (s *Subscriber) rename(m *message.Message) {
 	}
 }
 
-// mayRun says whether a message that has waited may still be run. peer is the node that it came from,
-// whatever its name says; this node always may.
-func (s *Subscriber) mayRun(peer message.Node, m *message.Message) error {
+// mayRun returns what says whether messages that have waited may still be run, as things stand. peer is
+// the node that they came from, whatever their names say; this node always may.
+func (s *Subscriber) mayRun(peer message.Node) func(*message.Message) error {
 	if peer == s.opts.Env.Self {
+		return func(*message.Message) error { return nil }
+	}
+	allowed := s.opts.Allowed()
+	return func(m *message.Message) error {
+		if why := allowed(peer, m); why != nil {
+			return fmt.Errorf("%w; it was allowed when it arrived", s.denied(peer, why))
+		}
 		return nil
 	}
-	if why := s.opts.Allowed()(peer, m); why != nil {
-		return fmt.Errorf("%w; it was allowed when it arrived", s.denied(peer, why))
-	}
-	return nil
 }
 
 func (s *Subscriber) denied(from message.Node, why error) error {

@@ -54,13 +54,14 @@ func (r *Router) Rest(ctx context.Context, id kvstore.Stream) error {
 // rested forgets a route whose publisher was stopped, and begins anew when something was put
 // on its stream meanwhile. It may be called twice.
 func (r *Router) rested(rt *route) {
+	awaited := r.awaits(rt.stream.Peer)
 	r.mu.Lock()
 	if r.routes[rt.stream] != rt {
 		r.mu.Unlock()
 		return
 	}
 	again := len(rt.wake) > 0
-	r.drop(rt)
+	r.drop(rt, awaited)
 	r.mu.Unlock()
 	if again {
 		r.Wake(rt.stream)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,10 @@ type Outbox interface {
 	Retry(ids []message.ID) (retried []kvstore.Retried, rest []message.ID, err error)
 	Tell(msgs []message.Message, told [][]byte, lost uint64) ([]message.ID, error)
 	Unschedule(id message.ID, fits func(kvstore.Scheduled) bool, why string) ([]kvstore.Scheduled, error)
+	Awaited() ([]message.Node, error)
+	AwaitedFrom(peer message.Node, after message.ID, n int) ([]message.ID, error)
+	Known(by message.Node, ids []message.ID) ([]kvstore.Fate, error)
+	EndAwaited(peer message.Node, fates []kvstore.Fate) (ended []message.ID, err error)
 }
 
 // Starter starts supervised processes. *Supervisor is one.
@@ -47,7 +52,7 @@ type StartStopper interface {
 	StopChild(ctx context.Context, name string) error
 }
 
-// RouterOptions configure a router. All but the windows are needed.
+// RouterOptions configure a router. All but Greet and the windows are needed.
 type RouterOptions struct {
 	Self      message.Node
 	Store     Outbox
@@ -60,12 +65,18 @@ type RouterOptions struct {
 	Report   errorkernel.Reporter
 	Progress *Progress
 	Log      *slog.Logger
+	// Greet, if not nil, publishes data on subject now, if there is a link, and from now on at the
+	// beginning of each, before State of the transport tells of it. Else presence is told when State does.
+	Greet func(subject string, data []byte)
 
 	// WindowMessages and WindowBytes bound what one publisher has in flight (default 4,096
 	// messages, 4 MiB), FrameBytes one frame before compression (default 256 KiB).
 	WindowMessages, WindowBytes, FrameBytes int
 	// Idle is how long a publisher without work stays (default 1 minute).
 	Idle time.Duration
+	// AskEvery is how often receivers are asked about requests to which they have not replied,
+	// besides when they say that they are there (default 10 minutes).
+	AskEvery time.Duration
 	// Now is the clock on the wall, by which messages expire (default time.Now). It may jump:
 	// all waiting goes by another one.
 	Now func() time.Time
@@ -78,6 +89,9 @@ type Router struct {
 	opts RouterOptions
 	// token makes the ack subjects of this run different from those of any other.
 	token string
+	spoke chan struct{} // one slot: there is something in heard
+	// answers are those to the questions of the inquiry.
+	answers chan heardAnswer
 
 	mu      sync.Mutex // guards all below
 	serving bool
@@ -85,6 +99,7 @@ type Router struct {
 	routes  map[kvstore.Stream]*route
 	byToken map[string]*route
 	peers   map[message.Node]*peer
+	heard   map[message.Node]bool // peers that said that they are there, for the inquiry
 }
 
 // route is what a stream keeps while its publisher comes and goes.
@@ -107,10 +122,12 @@ type route struct {
 // ackOrNothing is an ack, or the link's notice that nobody listens (nil).
 type ackOrNothing struct{ ack *wire.Ack }
 
-// peer is a node to which something is under way: its presence is listened for.
+// peer is a node to which something is under way, or from which a reply is awaited: its presence is
+// listened for.
 type peer struct {
-	routes int
-	sub    Subscription
+	routes  int
+	awaited bool
+	sub     Subscription
 }
 
 // NewRouter checks the options and returns a router.
@@ -127,11 +144,15 @@ func NewRouter(opts RouterOptions) (*Router, error) {
 	orDefault(&opts.WindowBytes, 4<<20)
 	orDefault(&opts.FrameBytes, 256<<10)
 	orDefault(&opts.Idle, time.Minute)
+	orDefault(&opts.AskEvery, 10*time.Minute)
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
 	return &Router{
 		opts:    opts,
+		spoke:   make(chan struct{}, 1),
+		answers: make(chan heardAnswer, answersWaiting),
+		heard:   map[message.Node]bool{},
 		token:   strings.ToLower(rand.Text()[:12]),
 		routes:  map[kvstore.Stream]*route{},
 		byToken: map[string]*route{},
@@ -154,6 +175,17 @@ func hereSubject(n message.Node) string              { return string(n) + ".HERE
 // IsAckSubject reports whether acks for a node arrive on subject.
 func IsAckSubject(n message.Node, subject string) bool {
 	return strings.HasPrefix(subject, ackSubject(n, ""))
+}
+
+// mayAnswer reports whether what answers a frame from a node may go to subject: only to where
+// acks arrive, since a node may publish more than who puts a subject into its frame. Of
+// garbage nobody knows whose it is.
+func mayAnswer(from message.Node, subject string) bool {
+	if from == "" {
+		i := strings.LastIndexByte(subject, '.')
+		return i > 0 && strings.HasSuffix(subject[:i], ".ACK")
+	}
+	return IsAckSubject(from, subject)
 }
 
 // Serve listens for acks and starts a publisher for each stream that waits in the store.
@@ -378,38 +410,79 @@ func (r *Router) start(rt *route) {
 		Grace:   10 * time.Second,
 	})
 	if err != nil { // the node is stopping
-		r.drop(rt)
+		r.drop(rt, false)
 	}
 }
 
 // retire ends a publisher that has nothing to do, unless something has come in between.
 func (r *Router) retire(rt *route) bool {
+	awaited := r.awaits(rt.stream.Peer)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(rt.wake) > 0 {
 		return false
 	}
-	r.drop(rt)
+	r.drop(rt, awaited)
 	return true
 }
 
-// drop is called with mu held.
-func (r *Router) drop(rt *route) {
+// awaits reports whether a reply from n is awaited. A store that does not say does so later, to the
+// inquiry.
+func (r *Router) awaits(n message.Node) bool {
+	ids, err := r.opts.Store.AwaitedFrom(n, message.ID{}, 1)
+	return err != nil || len(ids) > 0
+}
+
+// drop forgets a route. Its peer is listened for on when replies are awaited from it. Called with
+// mu held.
+func (r *Router) drop(rt *route, awaited bool) {
 	delete(r.routes, rt.stream)
 	delete(r.byToken, rt.token)
 	if p := r.peers[rt.stream.Peer]; p != nil && rt.listens {
-		if p.routes--; p.routes == 0 {
-			delete(r.peers, rt.stream.Peer)
-			p.sub.Close()
-		}
+		p.routes--
+		p.awaited = p.awaited || awaited
+		r.unlisten(rt.stream.Peer, p)
+	}
+}
+
+// unlisten ends to listen for a node that nothing is to be heard from. Called with mu held.
+func (r *Router) unlisten(n message.Node, p *peer) {
+	if p.routes == 0 && !p.awaited {
+		delete(r.peers, n)
+		p.sub.Close()
 	}
 }
 
 // listen begins to listen for the presence of a node, before anything is sent to it: it
 // may come back at any moment. It reports whether it does. Called with mu held.
 func (r *Router) listen(n message.Node) bool {
+	p := r.peer(n)
+	if p != nil {
+		p.routes++
+	}
+	return p != nil
+}
+
+// listenTo listens for the presence of those nodes from which a reply is awaited, and of no others
+// but those to which something is under way.
+func (r *Router) listenTo(nodes []message.Node) {
+	awaited := make(map[message.Node]bool, len(nodes))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range nodes {
+		awaited[n] = true
+		_ = r.peer(n) // without it, it is asked later
+	}
+	for n, p := range r.peers {
+		p.awaited = awaited[n]
+		r.unlisten(n, p)
+	}
+}
+
+// peer is the one of that name, whose presence is listened for, or nil. Called with mu held.
+func (r *Router) peer(n message.Node) *peer {
 	if n == r.opts.Self {
-		return false
+		return nil
 	}
 	p := r.peers[n]
 	if p == nil {
@@ -417,13 +490,12 @@ func (r *Router) listen(n message.Node) bool {
 		if err != nil {
 			// Without it the next attempt comes when the ACK timeout says so.
 			r.opts.Log.Warn("presence is not heard", "node", n, "err", err)
-			return false
+			return nil
 		}
 		p = &peer{sub: sub}
 		r.peers[n] = p
 	}
-	p.routes++
-	return true
+	return p
 }
 
 func (r *Router) here(n message.Node) {
@@ -434,11 +506,28 @@ func (r *Router) here(n message.Node) {
 			notify(rt.here)
 		}
 	}
+	if r.peers[n] != nil {
+		r.heard[n] = true
+		notify(r.spoke)
+	}
 }
 
-// answer takes what arrives on the ack subjects to the publisher that waits for it.
+// takeHeard returns the nodes that have said that they are there since it was last called.
+func (r *Router) takeHeard() []message.Node {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	nodes := slices.Collect(maps.Keys(r.heard))
+	clear(r.heard)
+	return nodes
+}
+
+// answer takes what arrives on the ack subjects to the publisher that waits for it, or to the inquiry.
 func (r *Router) answer(d Delivery) {
 	token := d.Subject[strings.LastIndexByte(d.Subject, '.')+1:]
+	if strings.HasPrefix(token, r.answerToken()) {
+		r.hearAnswer(token, d)
+		return
+	}
 	r.mu.Lock()
 	rt := r.byToken[token]
 	r.mu.Unlock()
@@ -464,9 +553,14 @@ func (r *Router) answer(d Delivery) {
 // connect. It has to be started after the subscribers.
 func (r *Router) Presence() Service {
 	return ServiceFunc(func(ctx context.Context) error {
+		if r.opts.Greet != nil {
+			r.opts.Greet(hereSubject(r.opts.Self), []byte(r.token))
+		}
 		for {
 			_, changed := r.opts.Transport.State()
-			r.Announce(ctx)
+			if r.here(r.opts.Self); r.opts.Greet == nil {
+				r.announce()
+			}
 			select {
 			case <-ctx.Done():
 				return nil
@@ -478,15 +572,16 @@ func (r *Router) Presence() Service {
 
 // Announce tells all who wait for this node, and its own publishers to itself, that it is
 // there. Without a link there is nobody to tell: the next connect does.
-func (r *Router) Announce(ctx context.Context) {
+func (r *Router) Announce() {
 	r.here(r.opts.Self)
-	if up, _ := r.opts.Transport.State(); !up {
-		return
-	}
-	if err := r.opts.Transport.Flush(ctx); err == nil {
-		err = r.opts.Transport.Publish(hereSubject(r.opts.Self), "", []byte(r.token))
-		r.opts.Log.Debug("presence announced", "err", err)
-	}
+	r.announce()
+}
+
+// announce need not wait until the broker has taken note of the subscriptions: it has before it passes
+// this on.
+func (r *Router) announce() {
+	err := r.opts.Transport.Publish(hereSubject(r.opts.Self), "", []byte(r.token))
+	r.opts.Log.Debug("presence announced", "err", err)
 }
 
 // notify puts a token into a channel of one slot.

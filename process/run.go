@@ -22,7 +22,7 @@ func (s *Subscriber) run(ctx context.Context, peer message.Node, w kvstore.Waiti
 	if m.TTL > 0 && s.opts.Now().Sub(w.Accepted) > m.TTL && !resumed && w.Run == 0 {
 		return s.ended(w, attempt, time.Now(), Outcome{Exit: -1}, 0, errExpired), nil
 	}
-	if err := s.mayRun(peer, m); err != nil {
+	if err := s.mayRun(peer)(m); err != nil {
 		var part uint32
 		if w.Mark != nil {
 			part = w.Mark.Parts // those before it are on their way

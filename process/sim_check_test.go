@@ -186,13 +186,13 @@ func (w *world) checkEnd(a *asked) {
 		runs = receiver.appended(a)
 	}
 	switch {
-	case life.State == message.StateDelivered && (senderLost || receiverLost):
-		return // the reply to it, or that there should be one, is lost
 	case !life.State.Final():
 		l, err := receiver.up.kv.Received(a.ID)
 		fail(fmt.Sprintf("this is no end; its receiver knows %s, %s %q, %v", l.State, l.Code, l.Text, err))
 	case w.ends[a.ID] != "" && w.ends[a.ID] != life.State:
 		fail("before that it ended as " + string(w.ends[a.ID]))
+	case strings.Contains(life.Text, "no longer knows it") && !receiverLost:
+		fail("its receiver has lost nothing")
 	case a.AwaitsReply() && a.ACKTimeout > 0 && a.Schedule == nil && !senderLost && !receiverLost && !sender.hasReply(&life):
 		fail("the reply is not there, or more than one")
 	case a.Schedule != nil && life.Code == message.CodeRemoved && !life.Delivered.IsZero(): // its further runs were

@@ -9,6 +9,7 @@ import (
 	"steward/errorkernel"
 	"steward/message"
 	"steward/message/wire"
+	"steward/process"
 )
 
 // frame makes a frame of one message.
@@ -62,6 +63,34 @@ func TestForgedFramesAreRefused(t *testing.T) {
 				a.send(do(b, once, 2))
 				w.settled(time.Second)
 				wantList(t, "runs", b.numbers(once), []int{2})
+			})
+		})
+	}
+}
+
+// Who may send to a node cannot make it publish, in its own name, what the sender may not.
+func TestAnswersGoToAcksOfTheSenderAlone(t *testing.T) {
+	subject := message.Subject{Node: "b", Method: once, Kind: kind}.String()
+	for _, reply := range []string{
+		message.Subject{Node: "c", Method: once, Kind: kind}.String(), "c.ACK.x", "c.HERE", "c.NAME", "a.HERE", "a.ACKS.x", "$SYS.REQ.SERVER.PING", "x",
+	} {
+		t.Run(reply, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				a, b := w.add("a"), w.add("b")
+				a.start()
+				b.start()
+				sent := 0
+				if _, err := w.net.Node("victim").Subscribe(reply, func(process.Delivery) { sent++ }); err != nil {
+					t.Fatal(err)
+				}
+				w.forge(subject, reply, w.frame(wire.Frame{From: "a", To: "b", Method: once, Epoch: 5}, do(b, once, 1)))
+				w.forge(subject, reply, w.frame(wire.Frame{From: "a", To: "c", Method: once, Epoch: 5}, do(b, once, 2)))
+				if reply != "c.ACK.x" { // nobody knows whose frame it is; acks that were not asked for do no harm
+					w.forge(subject, reply, noise(10))
+				}
+				synctest.Wait()
+				want(t, "frames to it", sent, 0)
+				want(t, "runs", len(b.ran(once)), 1)
 			})
 		})
 	}

@@ -169,6 +169,22 @@ func (g *generous) Take(arrivals []kvstore.Arrival) ([]kvstore.Taken, error) {
 	return taken, err
 }
 
+// polite says that it knows all that it is asked about.
+type polite struct{ store }
+
+func (p *polite) Known(message.Node, []message.ID) ([]kvstore.Fate, error) { return nil, nil }
+
+// absent says that it knows nothing.
+type absent struct{ store }
+
+func (a *absent) Known(_ message.Node, ids []message.ID) ([]kvstore.Fate, error) {
+	fates := make([]kvstore.Fate, len(ids))
+	for i := range ids {
+		fates[i].ID = ids[i]
+	}
+	return fates, nil
+}
+
 // TestRandomRunsFindPlantedFaults shows that the random runs would find the faults that
 // matter most.
 func TestRandomRunsFindPlantedFaults(t *testing.T) {
@@ -183,6 +199,8 @@ func TestRandomRunsFindPlantedFaults(t *testing.T) {
 		"reply given up in silence": func(_ *storm, _ *life, inner store) store { return &silent{inner} },
 		"end without its reply":     func(_ *storm, _ *life, inner store) store { return &mute{store: inner} },
 		"mark forgotten":            func(_ *storm, _ *life, inner store) store { return &unmarked{inner} },
+		"lost requests not denied":  func(_ *storm, _ *life, inner store) store { return &polite{inner} },
+		"known requests denied":     func(_ *storm, _ *life, inner store) store { return &absent{inner} },
 		"full lane acknowledged":    func(_ *storm, _ *life, inner store) store { return &generous{inner} },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -78,16 +78,21 @@ func TestRequestLearnsThatItsReplyWasGivenUp(t *testing.T) {
 	}
 }
 
-func TestNoticeThatIsRefusedOrRemovedIsTheEnd(t *testing.T) {
+// TestNoticeThatIsRefusedOrRemovedHasNoOther: the sender has to ask.
+func TestNoticeThatIsRefusedOrRemovedHasNoOther(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		a, b := w.pair()
 		a.denied = []message.Method{answer, none}
 		ids := a.send(answered(do(b, once, 1)), do(b, once, 2, "fail"))
-		w.settled(time.Minute)
+		w.advance(time.Minute)
+		want(t, "waiting", b.up.waiting(), "")
 		want(t, "state", a.sent(ids[0]).State, message.StateDelivered)
+		w.settled(10 * time.Minute)
+		want(t, "state", a.sent(ids[0]).State, message.StateDone)
+		want(t, "why", a.sent(ids[0]).Text, "its reply does not come any more")
 		a.denied = nil
 
-		a.send(answered(do(b, once, 3, "sleep=1s")))
+		ids = a.send(answered(do(b, once, 3, "sleep=1s")))
 		synctest.Wait()
 		a.stop()
 		w.advance(2 * time.Second)
@@ -96,6 +101,8 @@ func TestNoticeThatIsRefusedOrRemovedIsTheEnd(t *testing.T) {
 		}
 		want(t, "waiting", b.up.waiting(), "")
 		a.start()
+		w.settled(time.Minute)
+		want(t, "state", a.sent(ids[0]).State, message.StateDone)
 	})
 }
 

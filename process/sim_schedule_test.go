@@ -70,8 +70,7 @@ func TestScheduleGoesOnWithoutALinkAndAfterACrash(t *testing.T) {
 		wantList(t, "runs", beats(b, once, start), []int{0, 10, 20, 35, 40})
 		wantList(t, "answers while cut off", beats(a, answer, start), []int{0})
 		b.up.link.SetLink(true)
-		w.settled(time.Minute)
-		want(t, "answers", len(a.ran(answer)), 5)
+		w.until(time.Minute, "the answers of all runs", func() bool { return len(a.ran(answer)) == 5 })
 		want(t, "state", a.sent(ids[0]).State, message.StateDelivered)
 	})
 }

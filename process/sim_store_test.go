@@ -223,6 +223,32 @@ func (g *gate) Unschedule(id message.ID, fits func(kvstore.Scheduled) bool, why 
 	return removed, err
 }
 
+func (g *gate) Awaited() ([]message.Node, error) {
+	if err := g.read("Awaited"); err != nil {
+		return nil, err
+	}
+	return g.store.Awaited()
+}
+
+func (g *gate) AwaitedFrom(peer message.Node, after message.ID, n int) ([]message.ID, error) {
+	if err := g.read("AwaitedFrom"); err != nil {
+		return nil, err
+	}
+	return g.store.AwaitedFrom(peer, after, n)
+}
+
+func (g *gate) Known(by message.Node, ids []message.ID) ([]kvstore.Fate, error) {
+	if err := g.read("Known"); err != nil {
+		return nil, err
+	}
+	return g.store.Known(by, ids)
+}
+
+func (g *gate) EndAwaited(peer message.Node, fates []kvstore.Fate) (ended []message.ID, err error) {
+	err = g.write("EndAwaited", func() (err error) { ended, err = g.store.EndAwaited(peer, fates); return err })
+	return ended, err
+}
+
 // heal ends all that was planned.
 func (g *gate) heal() {
 	g.mu.Lock()

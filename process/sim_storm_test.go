@@ -91,6 +91,7 @@ func newStorm(w *world, seed uint64, plant func(*storm, *life, store) store) *st
 		n.window = int(s.oneOf(0, 1, 2, 8, 64))
 		n.parallel = int(s.oneOf(0, 1, 3))
 		n.idle = time.Duration(s.oneOf(0, 2, 5)) * time.Second
+		n.askEvery = time.Duration(s.oneOf(2, 20, 60)) * time.Second
 		n.offline = s.chance(10)
 		n.ringMessages = s.oneOf(0, 0, 20)
 		if s.chance(20) {

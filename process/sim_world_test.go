@@ -188,10 +188,10 @@ func (w *world) until(d time.Duration, what string, cond func() bool) {
 	}
 }
 
-// settled lets fake time pass until nothing waits anywhere, at most d.
+// settled lets fake time pass until nothing waits anywhere and all requests have ended, at most d.
 func (w *world) settled(d time.Duration) {
 	w.t.Helper()
-	w.until(d, "all rings and inboxes empty", func() bool {
+	w.until(d, "all rings and inboxes empty, and all requests ended", func() bool {
 		for _, n := range w.nodes {
 			if n.up == nil || n.up.waiting() != "" {
 				return false
@@ -245,8 +245,10 @@ type simNode struct {
 	ringMessages int64
 	window       int
 	idle         time.Duration
+	askEvery     time.Duration
 	parallel     int
 	without      message.Method // has no subscriber
+	silent       bool           // does not answer what others ask about their requests
 	allowed      func(message.Node) bool
 	denied       []message.Method         // to all; may be changed while nothing happens
 	plant        func(*life, store) store // puts a fault between processes and store
@@ -347,7 +349,7 @@ func (l *life) build() {
 		Self: n.name, Store: l.gate, Transport: l.loop, Codec: n.w.codec, Publishers: publishers,
 		Kind:   func(message.Method) message.Kind { return message.CommandACK },
 		Report: &n.events, Progress: &l.progress, Log: log,
-		WindowMessages: n.window, Idle: n.idle, Now: n.now,
+		WindowMessages: n.window, Idle: n.idle, AskEvery: n.askEvery, Now: n.now,
 	})
 	n.must(err)
 	env := &process.Env{Self: n.name, Central: "central", Stdout: io.Discard, Stderr: io.Discard}
@@ -384,6 +386,12 @@ func (l *life) build() {
 			l.child("lanes", func() process.Service { return lanes }),
 			l.child("subscribers", func() process.Service { return branch }),
 			l.child("router", func() process.Service { return l.router }),
+			l.child("inquiry", func() process.Service {
+				if n.silent {
+					return process.ServiceFunc(func(ctx context.Context) error { <-ctx.Done(); return nil })
+				}
+				return l.router.Inquiry()
+			}),
 			l.child("presence", l.router.Presence),
 		}})
 	n.must(err)
@@ -393,7 +401,7 @@ func (l *life) child(name string, make func() process.Service) process.Child {
 	return process.Child{Name: name, Make: make, Restart: process.Permanent, Grace: 15 * time.Second}
 }
 
-// waiting says what is on the ring and in the inbox; empty for nothing.
+// waiting says what is on the ring and in the inbox, and which replies are not here; empty for nothing.
 func (l *life) waiting() string {
 	var b strings.Builder
 	streams, err := l.kv.Streams()
@@ -405,6 +413,11 @@ func (l *life) waiting() string {
 	l.n.must(err)
 	for _, s := range lanes {
 		fmt.Fprintf(&b, "some of %s from %s in the inbox; ", s.Method, s.Peer)
+	}
+	nodes, err := l.kv.Awaited()
+	l.n.must(err)
+	for _, n := range nodes {
+		fmt.Fprintf(&b, "a reply from %s is awaited; ", n)
 	}
 	if l.n.w.schedules && b.Len() == 0 { // it is a commit
 		_, err := l.kv.Unschedule(message.ID{}, func(s kvstore.Scheduled) bool {

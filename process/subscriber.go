@@ -204,7 +204,7 @@ func (s *Subscriber) ack(f *received, t *kvstore.Taken) {
 }
 
 func (s *Subscriber) answer(subject string, a *wire.Ack) {
-	if subject == "" {
+	if !mayAnswer(a.To, subject) {
 		return
 	}
 	data, err := s.opts.Codec.EncodeAck(a)

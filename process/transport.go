@@ -18,6 +18,8 @@ var ErrTooLarge = errors.New("larger than the broker accepts")
 type Transport interface {
 	// Publish hands data to the link and returns without waiting for a receiver. reply is
 	// the subject for answers, or empty. The transport does not keep data after it returns.
+	// On a new link it may work a moment before State says so, but not before the broker was
+	// told of all subscriptions: who answers finds them in force.
 	// The error is or wraps ErrOffline or ErrTooLarge, or is another reason of the link.
 	Publish(subject, reply string, data []byte) error
 

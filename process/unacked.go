@@ -97,7 +97,7 @@ func (s *Subscriber) runUnacked(ctx context.Context, u unacked) *message.Message
 	var f kvstore.Finished
 	if s.opts.Spec.Crash == Exact {
 		started := time.Now()
-		err := s.mayRun(u.peer, m)
+		err := s.mayRun(u.peer)(m)
 		if err == nil {
 			s.step(m, StepStarted, "")
 			calls := []*Call{s.call(m, 1)}

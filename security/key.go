@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/nats-io/nkeys"
@@ -158,12 +157,10 @@ func readPrivate(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch {
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a file", path)
-	case runtime.GOOS != "windows" && info.Mode()&0o077 != 0:
-		return nil, fmt.Errorf("%s can be read by others than its owner, so that it proves nothing; run: chmod 600 %s", path, path)
-	case info.Size() > maxKeyFile:
+	if err := private(path, info); err != nil {
+		return nil, err
+	}
+	if info.Size() > maxKeyFile {
 		return nil, fmt.Errorf("%s has %d bytes, which is no key", path, info.Size())
 	}
 	return io.ReadAll(io.LimitReader(f, maxKeyFile))

@@ -30,7 +30,14 @@ type fleet struct {
 	links  map[string]*link // of the nodes that have one to the broker; the others reach it straight
 	args   []string         // further flags of all nodes
 	apart  bool             // a Ctrl-C at the terminal is not for the processes
+	disks  map[string]disk  // of the nodes whose disk may break
 	procs  map[string]*exec.Cmd
+}
+
+// disk is what a process writes to. around has a command run with it, and what it returns has to be called
+// when that was started.
+type disk interface {
+	around(*exec.Cmd) (started func())
 }
 
 // newFleet is a broker, central and ship1, and they run.
@@ -90,10 +97,15 @@ func (f *fleet) start(name string) {
 	if f.apart {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	}
+	started := func() {}
+	if d := f.disks[name]; d != nil {
+		started = d.around(cmd)
+	}
 	if err := cmd.Start(); err != nil {
 		f.t.Fatal(err)
 	}
 	f.procs[name] = cmd
+	started()
 	if name != "broker" {
 		f.until(name+" takes connections", func() bool { return answers(f.socket(name)) })
 	}

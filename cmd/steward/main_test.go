@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -20,8 +21,8 @@ import (
 	"steward/process/transport/broker"
 )
 
-// TestMain makes the test binary three programs more, which scripts and Go tests run as
-// processes of their own: the real steward, a nats-server, and netcat.
+// TestMain makes the test binary some programs more, which scripts and Go tests run as
+// processes of their own: the real steward, a nats-server, netcat, and what there is on this system only.
 func TestMain(m *testing.M) {
 	// Scripts wait more than they work, so more of them run at once than there are cores.
 	if err := flag.Set("test.parallel", "6"); err != nil {
@@ -33,7 +34,9 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	testscript.Main(m, map[string]func(){"steward": main, "broker": brokerMain, "nc": ncMain})
+	programs := map[string]func(){"steward": main, "broker": brokerMain, "nc": ncMain}
+	maps.Copy(programs, systemPrograms)
+	testscript.Main(m, programs)
 }
 
 // nodeEnv keeps nodes of different tests from meeting: no metrics on a fixed port, and a

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"steward/internal/certtest"
 	"steward/kvstore"
 	"steward/message"
 )
@@ -188,6 +190,18 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]), seed, 0o600))
 		ts.Setenv(args[1], public)
 	},
+	// cert NAME: makes NAME.crt and NAME.key, which an authority of the script, in ca.pem, has signed.
+	"cert": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 1, "cert NAME")
+		w := theWorld(ts)
+		var err error
+		if w.authority == nil {
+			w.authority, err = certtest.New(w.dir)
+			ts.Check(err)
+		}
+		_, _, err = w.authority.Issue(args[0])
+		ts.Check(err)
+	},
 	// waitfor [-in DURATION] FILE TEXT [N]: waits until the file holds the text, N times or more.
 	// With @FILE it is the file whose name is in that one.
 	"waitfor": func(ts *testscript.TestScript, neg bool, args []string) {
@@ -274,19 +288,32 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	// deadletters NAME: prints what a node, which must not run, has given up.
 	"deadletters": func(ts *testscript.TestScript, neg bool, args []string) {
 		need(ts, !neg && len(args) == 1, "deadletters NAME")
-		w := theWorld(ts)
-		if p := w.procs[args[0]]; p != nil && !p.ended() {
-			ts.Fatalf("%s is running and has its store open", args[0])
-		}
-		s, err := kvstore.Open(kvstore.Options{Path: filepath.Join(w.dir, args[0], "lib", args[0]+".db"),
-			Self: message.Node(args[0]), MaxMessages: 1, MaxBytes: 1})
-		ts.Check(err)
-		err = s.DeadLetters(func(d kvstore.DeadLetter) bool {
-			fmt.Fprintf(ts.Stdout(), "id=%s to=%s method=%s code=%s attempts=%d data=%q text=%q\n",
-				d.Message.ID, d.Message.To, d.Message.Method, d.Code, d.Attempts, d.Message.Data, d.Text)
-			return true
+		withStore(ts, args[0], func(s *kvstore.Store) error {
+			return s.DeadLetters(func(d kvstore.DeadLetter) bool {
+				fmt.Fprintf(ts.Stdout(), "id=%s to=%s method=%s code=%s attempts=%d data=%q text=%q\n",
+					d.Message.ID, d.Message.To, d.Message.Method, d.Code, d.Attempts, d.Message.Data, d.Text)
+				return true
+			})
 		})
-		ts.Check(errors.Join(err, s.Close()))
+	},
+	// lives NAME FILE: prints what a node, which must not run, knows of the messages that it has
+	// accepted with the answer in FILE.
+	"lives": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, !neg && len(args) == 2, "lives NAME FILE")
+		var answer struct {
+			Accepted []message.ID `json:"accepted"`
+		}
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &answer))
+		withStore(ts, args[0], func(s *kvstore.Store) error {
+			for _, id := range answer.Accepted {
+				l, err := s.Sent(id)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(ts.Stdout(), "id=%s to=%s method=%s state=%s code=%s text=%q\n", id, l.Peer, l.Method, l.State, l.Code, l.Text)
+			}
+			return nil
+		})
 	},
 	// random FILE SIZE: writes that many bytes without a meaning, the same ones always.
 	"random": func(ts *testscript.TestScript, neg bool, args []string) {
@@ -351,6 +378,18 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		_, err = f.WriteString(b.String())
 		ts.Check(errors.Join(err, f.Close()))
 	},
+}
+
+// withStore opens the store of a node, which must not run.
+func withStore(ts *testscript.TestScript, name string, look func(*kvstore.Store) error) {
+	w := theWorld(ts)
+	if p := w.procs[name]; p != nil && !p.ended() {
+		ts.Fatalf("%s is running and has its store open", name)
+	}
+	s, err := kvstore.Open(kvstore.Options{Path: filepath.Join(w.dir, name, "lib", name+".db"),
+		Self: message.Node(name), MaxMessages: 1, MaxBytes: 1})
+	ts.Check(err)
+	ts.Check(errors.Join(look(s), s.Close()))
 }
 
 func need(ts *testscript.TestScript, ok bool, usage string) {

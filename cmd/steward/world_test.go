@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"steward/internal/certtest"
 )
 
 // world is what one script has running. It belongs to the goroutine of the script.
@@ -24,6 +26,8 @@ type world struct {
 	broker   string // host:port
 	deadline time.Time
 	procs    map[string]*proc // by name, also when they have ended
+	// authority signs the certificates of the script; nil before the first.
+	authority *certtest.Authority
 }
 
 type worldKey struct{}
@@ -81,7 +85,8 @@ func (w *world) start(ts *testscript.TestScript, name, dir, program string, args
 	p := &proc{w: w, name: name, cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Dir = dir
 	p.cmd.Env = []string{"PWD=" + dir}
-	known := []string{"PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR", "CONFIGFOLDER", "CONFIG_FOLDER", "STEWARD_BROKER_ADDRESS", "STEWARD_NODE_NAME", "HTTP_PROXY"}
+	known := []string{"PATH", "HOME", "TMPDIR", "GORACE", "GOCOVERDIR", "CONFIGFOLDER", "CONFIG_FOLDER", "STEWARD_BROKER_ADDRESS", "STEWARD_NODE_NAME",
+		"STEWARD_ROOT_CA_PATH", "STEWARD_NKEY_SEED_FILE", "HTTP_PROXY"}
 	for _, v := range nodeEnv {
 		name, _, _ := strings.Cut(v, "=")
 		known = append(known, name)

@@ -11,7 +11,7 @@ import (
 	"steward/message"
 )
 
-// The envelope of every frame, ack and claim: a magic byte, the format version, flags.
+// The envelope of every frame, ack, claim, question and answer: a magic byte, the format version, flags.
 const (
 	magic      = 'S'
 	version    = 1
@@ -178,18 +178,19 @@ func (c *Codec) DecodeAck(b []byte) (*Ack, error) {
 	if err := c.open("ack", b, a); err != nil {
 		return nil, err
 	}
-	a.Text = clip(a.Text)
+	a.Text = clip(a.Text, maxReason)
 	for i := range a.Refused {
-		a.Refused[i].Text = clip(a.Refused[i].Text)
+		a.Refused[i].Text = clip(a.Refused[i].Text, maxReason)
 	}
 	return a, nil
 }
 
-func clip(s string) string {
-	if len(s) <= maxReason {
+// clip cuts s to most bytes, and a sign that it was cut.
+func clip(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxReason], "") + "…"
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 func (c *Codec) seal(what string, v any) ([]byte, error) {

@@ -70,21 +70,21 @@ var errNotFile = errors.New("it is not a regular file")
 
 // openRegular opens a file that is neither a link nor a pipe nor anything else that could
 // lead elsewhere or hold up its reader.
-func openRegular(path string, flag int) (*os.File, error) {
-	before, err := os.Lstat(path)
+func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
+	before, err := root.Lstat(name)
 	if err != nil {
 		return nil, err
 	}
 	if !before.Mode().IsRegular() {
-		return nil, fmt.Errorf("open %s: %w", path, errNotFile)
+		return nil, fmt.Errorf("open %s: %w", name, errNotFile)
 	}
-	f, err := os.OpenFile(path, flag, 0)
+	f, err := root.OpenFile(name, flag|noWait, 0)
 	if err != nil {
 		return nil, err
 	}
 	after, err := f.Stat()
 	if err == nil && !os.SameFile(before, after) {
-		err = fmt.Errorf("open %s: it was replaced meanwhile", path)
+		err = fmt.Errorf("open %s: it was replaced meanwhile", name)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -98,8 +98,8 @@ type contentError struct{ error }
 func (e contentError) Unwrap() error { return e.error }
 
 // messages reads and checks a whole file. The error is a contentError, or that of the disk.
-func (o *FileOptions) messages(path string) ([]message.Message, error) {
-	f, err := openRegular(path, os.O_RDONLY)
+func (o *FileOptions) messages(root *os.Root, name string) ([]message.Message, error) {
+	f, err := openRegular(root, name, os.O_RDONLY)
 	if errors.Is(err, errNotFile) {
 		return nil, contentError{err}
 	}
@@ -197,8 +197,8 @@ const maxNames = 1000
 
 // names returns the names of the regular files in a folder, in order, the first maxNames of
 // them. Names that begin with a dot are left out: so are files on their way called.
-func names(folder string) ([]string, error) {
-	dir, err := os.Open(folder)
+func names(root *os.Root, folder string) ([]string, error) {
+	dir, err := root.OpenFile(folder, os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -223,17 +223,20 @@ func names(folder string) ([]string, error) {
 }
 
 // writeNote puts a value on disk in one step: after a crash there is the old one or the new one.
-func writeNote(path string, v any) error {
+func writeNote(root *os.Root, name string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return writeFile(path, append(b, '\n'))
+	return writeFile(root, name, append(b, '\n'))
 }
 
-func writeFile(path string, b []byte) error {
-	temp := path + ".new"
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+func writeFile(root *os.Root, name string, b []byte) error {
+	temp := name + ".new"
+	if err := removeNote(root, temp); err != nil { // what a crash has left, or somebody has put there
+		return err
+	}
+	f, err := root.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -244,30 +247,31 @@ func writeFile(path string, b []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, path); err != nil {
+	if err := root.Rename(temp, name); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(path))
+	return syncFolder(root, filepath.Dir(name))
 }
 
 // readNote reads what writeNote wrote, and reports whether there was something. A note that
 // makes no sense is an error: to guess could accept a message twice.
-func readNote(path string, v any) (bool, error) {
-	b, err := os.ReadFile(path)
+func readNote(root *os.Root, name string, v any) (bool, error) {
+	f, err := openRegular(root, name, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(b, v)
+		defer f.Close()
+		err = json.NewDecoder(f).Decode(v)
 	}
 	if err != nil {
-		return false, fmt.Errorf("read %s: %w", path, err)
+		return false, fmt.Errorf("read %s: %w", name, err)
 	}
 	return true, nil
 }
 
-func removeNote(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func removeNote(root *os.Root, name string) error {
+	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

@@ -28,6 +28,7 @@ const folderName = "read folder"
 // note and their sending they are not sent.
 type Folder struct {
 	opt   FileOptions
+	root  *os.Root // the folder, during one look at it: what others make of it leads nowhere else
 	seen  map[string]sighting
 	again retry
 }
@@ -53,58 +54,91 @@ func NewFolder(opt FileOptions) (*Folder, error) {
 	return &Folder{opt: opt, seen: map[string]sighting{}}, nil
 }
 
-func (f *Folder) path(parts ...string) string {
-	return filepath.Join(append([]string{f.opt.Path}, parts...)...)
-}
-
-func (f *Folder) note() string { return f.path("working", ".note") }
+// folderNotePath is where the note is, in the folder.
+var folderNotePath = filepath.Join("working", ".note")
 
 // Serve makes the folders and looks at them until ctx ends. The error is that of the file
 // system; it can be served again.
 func (f *Folder) Serve(ctx context.Context) error {
-	for _, dir := range []string{f.path(), f.path("working"), f.path("done"), f.path("failed")} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("%s: %w", folderName, err)
-		}
+	if err := os.MkdirAll(f.opt.Path, 0o700); err != nil {
+		return fmt.Errorf("%s: %w", folderName, err)
 	}
-	unlock, err := lockFolder(f.path("working"))
+	unlock, err := f.prepare()
 	if err != nil {
-		return fmt.Errorf("%s: each folder is read by one node only: %w", folderName, err)
+		return fmt.Errorf("%s: %w", folderName, err)
 	}
 	defer unlock()
-	if info, err := os.Stat(f.path()); err == nil && info.Mode().Perm()&0o022 != 0 {
+	if info, err := os.Stat(f.opt.Path); err == nil && info.Mode().Perm()&0o022 != 0 {
 		f.opt.Log.Warn("others can write to the folder, and so send messages as this node", "path", f.opt.Path, "mode", info.Mode().Perm().String())
 	}
 	f.opt.Log.Info("folder is read", "path", f.opt.Path)
 	for ctx.Err() == nil {
-		if err := f.finishWork(ctx); err != nil {
-			return fmt.Errorf("%s: %w", folderName, err)
-		}
-		ready, err := f.ready()
+		n, err := f.look(ctx)
 		if err != nil {
 			return fmt.Errorf("%s: %w", folderName, err)
 		}
-		for _, name := range ready {
-			if ctx.Err() != nil {
-				return nil
-			}
-			if err := f.claim(name); err != nil {
-				return fmt.Errorf("%s: %w", folderName, err)
-			}
-			if err := f.finishWork(ctx); err != nil {
-				return fmt.Errorf("%s: %w", folderName, err)
-			}
-		}
-		if len(ready) < maxNames { // else there are more
+		if n < maxNames { // else there are more
 			pause(ctx, f.opt.Poll)
 		}
 	}
 	return nil
 }
 
+// prepare makes the folders below, and keeps other nodes from them.
+func (f *Folder) prepare() (unlock func(), err error) {
+	root, err := os.OpenRoot(f.opt.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	for _, name := range []string{"working", "done", "failed"} {
+		if err := root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if info, err := root.Stat(name); err != nil {
+			return nil, err
+		} else if !info.IsDir() {
+			return nil, fmt.Errorf("%s is there and is no folder", filepath.Join(f.opt.Path, name))
+		}
+	}
+	unlock, err = lockFolder(filepath.Join(f.opt.Path, "working"))
+	if err != nil {
+		return nil, fmt.Errorf("each folder is read by one node only: %w", err)
+	}
+	return unlock, nil
+}
+
+// look deals with what is in the folder, and returns how many files it found.
+func (f *Folder) look(ctx context.Context) (n int, err error) {
+	// Anew each time: another one may have got its name.
+	if f.root, err = os.OpenRoot(f.opt.Path); err != nil {
+		return 0, err
+	}
+	defer f.root.Close()
+	if err := f.finishWork(ctx); err != nil {
+		return 0, err
+	}
+	ready, err := f.ready()
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range ready {
+		if ctx.Err() != nil {
+			return 0, nil
+		}
+		if err := f.claim(name); err != nil {
+			return 0, err
+		}
+		if err := f.finishWork(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return len(ready), nil
+}
+
 // ready returns the files that can be read, in order.
 func (f *Folder) ready() ([]string, error) {
-	list, err := names(f.path())
+	list, err := names(f.root, ".")
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +146,7 @@ func (f *Folder) ready() ([]string, error) {
 	seen := make(map[string]sighting, len(list))
 	var ready []string
 	for _, name := range list {
-		info, err := os.Lstat(f.path(name))
+		info, err := f.root.Lstat(name)
 		if err != nil || !info.Mode().IsRegular() {
 			continue // it has gone, and what came in its place is looked at the next time
 		}
@@ -132,7 +166,7 @@ func (f *Folder) ready() ([]string, error) {
 
 // claim moves a file to where it is worked on.
 func (f *Folder) claim(name string) error {
-	err := os.Rename(f.path(name), f.path("working", name))
+	err := f.root.Rename(name, filepath.Join("working", name))
 	if errors.Is(err, fs.ErrNotExist) { // taken back
 		return nil
 	}
@@ -143,12 +177,12 @@ func (f *Folder) claim(name string) error {
 // the last run has left.
 func (f *Folder) finishWork(ctx context.Context) error {
 	for ctx.Err() == nil {
-		list, err := names(f.path("working"))
+		list, err := names(f.root, "working")
 		if err != nil {
 			return err
 		}
 		if len(list) == 0 {
-			return removeNote(f.note())
+			return removeNote(f.root, folderNotePath)
 		}
 		if err := f.work(ctx, list[0]); err != nil {
 			return err
@@ -160,7 +194,7 @@ func (f *Folder) finishWork(ctx context.Context) error {
 // work brings one file of working/ to its end, unless the store does not take it now.
 func (f *Folder) work(ctx context.Context, name string) error {
 	var note folderNote
-	found, err := readNote(f.note(), &note)
+	found, err := readNote(f.root, folderNotePath, &note)
 	if err != nil {
 		return err
 	}
@@ -173,20 +207,20 @@ func (f *Folder) work(ctx context.Context, name string) error {
 			return f.end(name, "done")
 		}
 	}
-	msgs, err := f.opt.messages(f.path("working", name))
+	msgs, err := f.opt.messages(f.root, filepath.Join("working", name))
 	if err == nil && len(msgs) > 0 {
 		setOrigin(msgs, folderName+" "+message.Quote(name))
 		first := f.opt.stamp(msgs)
-		if err := writeNote(f.note(), folderNote{strconv.QuoteToASCII(name), first}); err != nil {
+		if err := writeNote(f.root, folderNotePath, folderNote{strconv.QuoteToASCII(name), first}); err != nil {
 			return err
 		}
-		if err := syncFolder(f.path()); err != nil {
+		if err := syncFolder(f.root, "."); err != nil {
 			return err
 		}
 		_, err = f.opt.Accept(ctx, msgs)
 		switch {
 		case errors.Is(err, message.ErrInvalid):
-			if err := removeNote(f.note()); err != nil {
+			if err := removeNote(f.root, folderNotePath); err != nil {
 				return err
 			}
 			return f.fail(name, err)
@@ -213,7 +247,7 @@ func (f *Folder) fail(name string, reason error) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(f.path("failed", target+".error"), []byte(reason.Error()+"\n")); err != nil {
+	if err := writeFile(f.root, filepath.Join("failed", target+".error"), []byte(reason.Error()+"\n")); err != nil {
 		return err
 	}
 	return f.move(name, "failed", target)
@@ -229,15 +263,15 @@ func (f *Folder) end(name, folder string) error {
 
 // move takes a file out of working/. The note goes when that is on disk.
 func (f *Folder) move(name, folder, target string) error {
-	if err := os.Rename(f.path("working", name), f.path(folder, target)); err != nil {
+	if err := f.root.Rename(filepath.Join("working", name), filepath.Join(folder, target)); err != nil {
 		return err
 	}
 	for _, dir := range []string{folder, "working"} {
-		if err := syncFolder(f.path(dir)); err != nil {
+		if err := syncFolder(f.root, dir); err != nil {
 			return err
 		}
 	}
-	return removeNote(f.note())
+	return removeNote(f.root, folderNotePath)
 }
 
 // free returns name, or when that is taken, name with the time behind it. A long name is
@@ -249,7 +283,7 @@ func (f *Folder) free(folder, name string) (string, error) {
 	for {
 		taken := false
 		for _, p := range []string{target, target + ".error"} {
-			if _, err := os.Lstat(f.path(folder, p)); err == nil {
+			if _, err := f.root.Lstat(filepath.Join(folder, p)); err == nil {
 				taken = true
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				return "", err

@@ -43,6 +43,7 @@ const (
 // twice. Messages without ACK are sent once at most.
 type InFile struct {
 	opt   FileOptions
+	root  *os.Root // its folder, during one look at it: what others make of it leads nowhere else
 	again retry
 
 	pos    mark
@@ -103,8 +104,10 @@ func (p mark) to(r io.ReaderAt, offset int64) (mark, error) {
 	return mark{offset, sum}, err
 }
 
-func (f *InFile) notePath() string  { return f.opt.Path + ".note" }
-func (f *InFile) errorPath() string { return f.opt.Path + ".error" }
+// These are names in its folder.
+func (f *InFile) name() string      { return filepath.Base(f.opt.Path) }
+func (f *InFile) notePath() string  { return f.name() + ".note" }
+func (f *InFile) errorPath() string { return f.name() + ".error" }
 
 // Serve makes the file if there is none, and looks at it until ctx ends. The error is that
 // of the file system; it can be served again.
@@ -145,8 +148,13 @@ type laterError struct{ error }
 func (e laterError) Unwrap() error { return e.error }
 
 // look reads what has been appended, and erases the file when there is nothing left to do.
-func (f *InFile) look(ctx context.Context, resumed *bool) error {
-	info, err := os.Lstat(f.opt.Path)
+func (f *InFile) look(ctx context.Context, resumed *bool) (err error) {
+	// Anew each time: another one may have got its name.
+	if f.root, err = os.OpenRoot(filepath.Dir(f.opt.Path)); err != nil {
+		return err
+	}
+	defer f.root.Close()
+	info, err := f.root.Lstat(f.name())
 	if err != nil {
 		return err
 	}
@@ -159,7 +167,7 @@ func (f *InFile) look(ctx context.Context, resumed *bool) error {
 		f.pos = start()
 		if changed {
 			*resumed = true
-			return removeNote(f.notePath())
+			return removeNote(f.root, f.notePath())
 		}
 		return nil
 	}
@@ -167,7 +175,7 @@ func (f *InFile) look(ctx context.Context, resumed *bool) error {
 		f.warn(now.size)
 		return nil // it waits for the rest of an array
 	}
-	file, err := openRegular(f.opt.Path, os.O_RDWR)
+	file, err := openRegular(f.root, f.name(), os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -191,7 +199,7 @@ func (f *InFile) find(file *os.File, size int64, resumed *bool) error {
 	want := f.pos.noted()
 	if !*resumed {
 		var note inFileNote
-		found, err := readNote(f.notePath(), &note)
+		found, err := readNote(f.root, f.notePath(), &note)
 		if err != nil {
 			return err
 		}
@@ -320,7 +328,7 @@ func (f *InFile) offer(ctx context.Context, file *os.File, batch []piece) error 
 	}
 	setOrigin(msgs, inFileName)
 	first := f.opt.stamp(msgs)
-	if err := writeNote(f.notePath(), inFileNote{f.pos.noted(), to.noted(), first}); err != nil {
+	if err := writeNote(f.root, f.notePath(), inFileNote{f.pos.noted(), to.noted(), first}); err != nil {
 		return err
 	}
 	_, err = f.opt.Accept(ctx, msgs)
@@ -332,7 +340,7 @@ func (f *InFile) offer(ctx context.Context, file *os.File, batch []piece) error 
 	case !errors.Is(err, message.ErrInvalid):
 		return laterError{err}
 	}
-	if err := removeNote(f.notePath()); err != nil {
+	if err := removeNote(f.root, f.notePath()); err != nil {
 		return err
 	}
 	if len(batch) == 1 {
@@ -349,12 +357,12 @@ func (f *InFile) offer(ctx context.Context, file *os.File, batch []piece) error 
 // refuse puts what stands before end aside, with the reason.
 func (f *InFile) refuse(file *os.File, end int64, reason error) (err error) {
 	f.opt.refused(inFileName, reason)
-	if info, err := os.Stat(f.errorPath()); err == nil && info.Size() > mostErrors {
-		if err := os.Rename(f.errorPath(), f.errorPath()+".1"); err != nil {
+	if info, err := f.root.Lstat(f.errorPath()); err == nil && (info.Size() > mostErrors || !info.Mode().IsRegular()) {
+		if err := f.root.Rename(f.errorPath(), f.errorPath()+".1"); err != nil {
 			return err
 		}
 	}
-	out, err := os.OpenFile(f.errorPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	out, err := f.root.OpenFile(f.errorPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY|noWait, 0o600)
 	if err != nil {
 		return err
 	}
@@ -369,7 +377,7 @@ func (f *InFile) refuse(file *os.File, end int64, reason error) (err error) {
 		return err
 	}
 	// Its name, too: what stands in the file is erased after this.
-	if err := errors.Join(out.Sync(), syncFolder(filepath.Dir(f.errorPath()))); err != nil {
+	if err := errors.Join(out.Sync(), syncFolder(f.root, ".")); err != nil {
 		return err
 	}
 	return f.advance(file, end)
@@ -407,7 +415,7 @@ func (f *InFile) erase(file *os.File) error {
 		return err
 	}
 	f.pos, f.known = start(), fileState{size: -1}
-	return removeNote(f.notePath())
+	return removeNote(f.root, f.notePath())
 }
 
 // warn says once that half an array has been waiting for long.

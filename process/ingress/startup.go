@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"steward/message"
 )
@@ -28,9 +27,14 @@ func NewStartup(opt FileOptions) (*Startup, error) {
 
 // Serve returns when all files have been handed in, or ctx has ended.
 func (s *Startup) Serve(ctx context.Context) error {
-	list, err := names(s.opt.Path)
+	root, err := os.OpenRoot(s.opt.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	var list []string
+	if err == nil {
+		defer root.Close()
+		list, err = names(root, ".")
 	}
 	if err != nil {
 		s.opt.refused(startupName, err)
@@ -40,15 +44,15 @@ func (s *Startup) Serve(ctx context.Context) error {
 		s.opt.Log.Warn("others can write to the folder, and so run methods on this node", "path", s.opt.Path, "mode", info.Mode().Perm().String())
 	}
 	for _, name := range list {
-		if err := s.file(ctx, name); err != nil {
+		if err := s.file(ctx, root, name); err != nil {
 			s.opt.refused(startupName, fmt.Errorf("%s: %w", name, err))
 		}
 	}
 	return nil
 }
 
-func (s *Startup) file(ctx context.Context, name string) error {
-	msgs, err := s.opt.messages(filepath.Join(s.opt.Path, name))
+func (s *Startup) file(ctx context.Context, root *os.Root, name string) error {
+	msgs, err := s.opt.messages(root, name)
 	if err != nil || len(msgs) == 0 {
 		return err
 	}

@@ -56,20 +56,26 @@ func (r *Rules) Decide(from, self message.Node, m *message.Message) Decision {
 	return d
 }
 
-// Keeps says whether from may use a method with one argument, whatever that is.
-func (r *Rules) Keeps(from message.Node, method message.Method) Decision {
-	return r.decide(from, method, []Arg{{Open: true}})
+// Keeps says whether from may go on with what it does now, which is to use a method with one argument,
+// when the next one may be any other: rules have to allow whatever that is, and not to deny this.
+func (r *Rules) Keeps(from message.Node, method message.Method, arg string) Decision {
+	return r.decideBoth(from, method, []Arg{{Text: arg}}, []Arg{{Open: true}})
 }
 
 func (r *Rules) decide(from message.Node, method message.Method, args []Arg) Decision {
+	return r.decideBoth(from, method, args, args)
+}
+
+// decideBoth decides with arguments that must not be denied, and those that must be allowed.
+func (r *Rules) decideBoth(from message.Node, method message.Method, undenied, allowed []Arg) Decision {
 	var allows *Rule
 	for i := range r.Rules {
 		rule := &r.Rules[i]
 		switch {
 		case !rule.from.has(string(from)) || !rule.methods.has(string(method)):
-		case rule.Deny && (rule.args == nil || rule.args.fit(args, argument.ever)):
+		case rule.Deny && (rule.args == nil || rule.args.fit(undenied, argument.ever)):
 			return Decision{Rule: rule.Name, Why: fmt.Sprintf("rule %q denies it", rule.Name)}
-		case !rule.Deny && allows == nil && (rule.args == nil || rule.args.fit(args, argument.always)):
+		case !rule.Deny && allows == nil && (rule.args == nil || rule.args.fit(allowed, argument.always)):
 			allows = rule
 		}
 	}

@@ -70,6 +70,13 @@ methods = ["REQCliCommand"]
 args = ['a\*b', 'c:\x', '\\*', "x*y*z"]
 
 [[rules]]
+name = "ends"
+effect = "allow"
+from = ["ship8"]
+methods = ["REQPing"]
+args = ["ab*ba"]
+
+[[rules]]
 name = "bare"
 effect = "allow"
 from = ["ship9"]
@@ -114,6 +121,8 @@ func TestDecisions(t *testing.T) {
 		{"ww.1", request("REQCliCommand", "a*b", `c:\x`, "x", "x--y--z"), "", false},
 		{"ww.1", request("REQCliCommand", "a*b", `c:\x`, `\`, "xz"), "", false},
 		{"ww", request("REQCliCommand", "a*b", `c:\x`, `\`, "xyz"), "", false},
+		{"ship8", request("REQPing", "abba"), "ends", true},
+		{"ship8", request("REQPing", "aba"), "", false},
 		{"ship9", request("REQPing"), "bare", true},
 		{"ship9", request("REQPing", ""), "", false},
 		{"anybody", request("REQNone", "x"), "", true},
@@ -220,6 +229,31 @@ func TestOperationOfAnotherMethodDoesNotHideItsArguments(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// Who sends rules keeps that when any rules are allowed, and these are not denied.
+func TestRulesThatKeepTheirSender(t *testing.T) {
+	for rule, want := range map[string]bool{
+		"effect='allow'\nfrom=['central']\nmethods=['REQAclUpdate']":                           true,
+		"effect='allow'\nfrom=['*']\nmethods=['*']\nargs=['*']":                                true,
+		"effect='allow'\nfrom=['*']\nmethods=['*']\nargs=['...']":                              true,
+		"effect='allow'\nfrom=['*']\nmethods=['*']\nargs=[]":                                   false,
+		"effect='allow'\nfrom=['*']\nmethods=['*']\nargs=['version*']":                         false, // the next one may begin with a comment
+		"effect='allow'\nfrom=['ship1']\nmethods=['*']":                                        false,
+		"effect='allow'\nfrom=['*']\nmethods=['REQPing']":                                      false,
+		"effect='deny'\nfrom=['*']\nmethods=['*']\nargs=['rm', '...']\n" + allowed:             true,
+		"effect='deny'\nfrom=['*']\nmethods=['*']\nargs=['*name=*']\n" + allowed:               false,
+		"effect='deny'\nfrom=['c*']\nmethods=['REQA*']\n" + allowed:                            false,
+		"effect='deny'\nfrom=['ship*']\nmethods=['REQAclUpdate']\n" + allowed:                  true,
+		"effect='deny'\nfrom=['*']\nmethods=['REQAclUpdate']\nargs=['*', 'force']\n" + allowed: true,
+	} {
+		text := "version=1\n[[rules]]\nname='r'\n" + rule
+		if d := parse(t, text).Keeps("central", "REQAclUpdate", text); d.Allowed != want {
+			t.Errorf("%s: %+v", rule, d)
+		}
+	}
+}
+
+const allowed = "[[rules]]\nname='all'\neffect='allow'\nfrom=['*']\nmethods=['*']"
 
 func TestMistakesSayWhere(t *testing.T) {
 	const rule = "version=1\n[[rules]]\nname='a'\neffect='allow'\nfrom=['x']\nmethods=['REQPing']\n"

@@ -68,17 +68,14 @@ func runAudit(_ context.Context, args []string, s streams) error {
 		}
 		kept = &h
 	}
+	var whole string // the log of which the files are looked up
 	if len(files) == 0 {
 		cfg, err := configOf(s.env, "configFolder", *configFolder, "databaseFolder", *databaseFolder, "nodeName", *nodeName)
 		if err != nil {
 			return usageError{err}
 		}
-		path := audit.Path(cfg.DatabaseFolder, cfg.NodeName)
-		if what == "head" {
-			files = []string{path}
-		} else if files, err = audit.Files(path); err != nil {
-			return fmt.Errorf("audit verify: %w", err)
-		}
+		whole = audit.Path(cfg.DatabaseFolder, cfg.NodeName)
+		files = []string{whole}
 	}
 	if what == "head" {
 		h, err := audit.HeadOf(files[0])
@@ -88,14 +85,31 @@ func runAudit(_ context.Context, args []string, s streams) error {
 		_, err = fmt.Fprintln(s.out, h)
 		return err
 	}
-	return auditVerify(files, kept, s.out)
-}
-
-func auditVerify(files []string, kept *audit.Head, out io.Writer) error {
-	r, err := audit.Verify(files, kept)
+	r, err := verifyLog(whole, files, kept)
 	if err != nil {
 		return fmt.Errorf("audit verify: %w", err)
 	}
+	return auditResult(r, s.out)
+}
+
+// verifyLog verifies files, or all that there are of whole. The node may rotate them meanwhile, so what
+// seems wrong with those is looked at again.
+func verifyLog(whole string, files []string, kept *audit.Head) (r audit.Result, err error) {
+	if whole == "" {
+		return audit.Verify(files, kept)
+	}
+	for range 2 {
+		if files, err = audit.Files(whole); err != nil {
+			return r, err
+		}
+		if r, err = audit.Verify(files, kept); err == nil && r.Bad == 0 {
+			break
+		}
+	}
+	return r, err
+}
+
+func auditResult(r audit.Result, out io.Writer) error {
 	for _, f := range r.Findings {
 		fmt.Fprintln(out, f)
 	}

@@ -51,6 +51,7 @@ func commands() []command {
 	return []command{
 		{name: "acl", summary: "show, explain and send the rules of who may do what", run: runACL},
 		{name: "audit", summary: "see whether the audit log of the node that runs here is what was written", run: runAudit},
+		{name: "broker-config", summary: "print a nats-server configuration with the permissions that the nodes need", run: runBrokerConfig},
 		single(completionOperation()),
 		several("config", "the settings of a node: show them, check them, or print the defaults", configOperations()...),
 		{name: "demo", summary: "see a command run on another node, with broker and nodes in a folder of their own", run: runDemo},

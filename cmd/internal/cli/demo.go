@@ -64,7 +64,7 @@ func (d *demo) run(ctx context.Context) error {
 	d.nodes.dir = dir
 	d.say("All files of this demo are in %s.", dir)
 	d.say("")
-	central, err := d.start(ctx, "central", "-embeddedBroker=127.0.0.1:0")
+	central, err := d.start(ctx, "central", "-embeddedBroker=127.0.0.1:0", "-embeddedBrokerLogin=no")
 	if err != nil {
 		return err
 	}

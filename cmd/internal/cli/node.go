@@ -86,9 +86,9 @@ usage:
 commands:
 `)
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  %-14s %s\n", c.name, c.summary)
 	}
-	fmt.Fprintf(w, `  %-10s this text
+	fmt.Fprintf(w, `  %-14s this text
 
 A message is handed to a running node through its socket:
 

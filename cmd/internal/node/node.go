@@ -65,6 +65,7 @@ type Node struct {
 	store     *kvstore.Store
 	files     *os.Root
 	broker    *broker.Server
+	users     *brokerUsers // nil without logins
 	guard     *nameguard.Transport
 	transport process.Transport
 	kernel    *errorkernel.Kernel
@@ -200,20 +201,6 @@ func (n *Node) openStore() error {
 	return nil
 }
 
-func (n *Node) openBroker() error {
-	if n.cfg.EmbeddedBroker == "" {
-		return nil
-	}
-	b, err := broker.Start(broker.Options{Addr: n.cfg.EmbeddedBroker, Name: string(n.self), Log: n.log.With(logattr.Process("broker"))})
-	if err != nil {
-		return err
-	}
-	n.broker = b
-	n.onClose("broker", func() error { b.Shutdown(); return nil })
-	n.log.Info("broker listens", "addr", b.Addr())
-	return nil
-}
-
 func (n *Node) openTransport() error {
 	opts := natstransport.Options{
 		Servers: n.cfg.Brokers, Name: string(n.self),
@@ -224,6 +211,11 @@ func (n *Node) openTransport() error {
 	}
 	if n.broker != nil {
 		opts.InProcess = n.broker
+		// What is for a broker outside is of no use here.
+		opts.NkeySeedFile, opts.CredsFile = "", ""
+		if login := n.broker.Login(); login != nil {
+			opts.Key = login
+		}
 	}
 	link, err := natstransport.Open(opts)
 	if err != nil {
@@ -235,7 +227,7 @@ func (n *Node) openTransport() error {
 		n.log.Warn("this host has no name that others could be told", logattr.Err(err))
 	}
 	n.guard, err = nameguard.New(nameguard.Options{
-		Inner: link, Self: n.self, Host: host, PID: os.Getpid(), Report: n.kernel, Log: n.log.With(logattr.Process("transport")),
+		Inner: link, Opened: link.Opened, Self: n.self, Host: host, PID: os.Getpid(), Report: n.kernel, Log: n.log.With(logattr.Process("transport")),
 	})
 	if err != nil {
 		return err

@@ -101,7 +101,7 @@ func (o *operator) StartSubscriber(ctx context.Context, m message.Method, allowe
 		return fmt.Errorf("subscriber of %s is not started yet: %w", m, ctx.Err())
 	}
 	o.n.log.Info("subscriber started", logattr.Method(m), "allowed", allowed)
-	o.n.router.Announce(ctx) // who waits for it need not wait for its timeout
+	o.n.router.Announce() // who waits for it need not wait for its timeout
 	return nil
 }
 

@@ -69,7 +69,7 @@ func (o *operator) Replace(text string, by message.Node, force bool) (string, er
 		if force {
 			return nil
 		}
-		return o.keepsOpen(next, by)
+		return o.keepsOpen(next, text, by)
 	})
 	switch {
 	case err != nil:
@@ -84,14 +84,14 @@ func (o *operator) Replace(text string, by message.Node, force bool) (string, er
 	return fmt.Sprintf("version %d of the rules is in force; before it was version %d\n", next.Version, before), nil
 }
 
-// keepsOpen says whether those who send rules could send the next ones, too. Who may not even be on
+// keepsOpen says whether those who send rules could send others after those of text. Who may not even be on
 // the list for that loses nothing.
-func (o *operator) keepsOpen(next *acl.Rules, by message.Node) error {
+func (o *operator) keepsOpen(next *acl.Rules, text string, by message.Node) error {
 	for _, who := range []message.Node{o.n.cfg.CentralNodeName, by} {
 		if who == o.n.self || !Listed(o.list(message.MethodACLUpdate), who) {
 			continue
 		}
-		if d := next.Keeps(who, message.MethodACLUpdate); !d.Allowed {
+		if d := next.Keeps(who, message.MethodACLUpdate, text); !d.Allowed {
 			return fmt.Errorf("with version %d %s could send no rules any more, since %s; let it use %s with any argument, or add the argument force",
 				next.Version, who, d.Why, message.MethodACLUpdate)
 		}

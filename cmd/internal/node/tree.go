@@ -30,7 +30,7 @@ func (n *Node) openTree() error {
 	}
 	n.router, err = process.NewRouter(process.RouterOptions{
 		Self: n.self, Store: n.store, Transport: n.transport, Codec: codec, Publishers: publishers,
-		Kind: n.kind, Report: n.kernel, Progress: &n.progress, Log: n.log,
+		Kind: n.kind, Report: n.kernel, Progress: &n.progress, Log: n.log, Greet: n.guard.Greet,
 		WindowMessages: n.cfg.WindowMessages, WindowBytes: n.cfg.WindowBytes,
 	})
 	if err != nil {
@@ -47,7 +47,11 @@ func (n *Node) openTree() error {
 		child("lanes", func() process.Service { return lanes }),
 		child("subscribers", func() process.Service { return subscribers }),
 		child("router", func() process.Service { return n.router }),
+		child("inquiry", n.router.Inquiry),
 		child("presence", n.router.Presence),
+	}
+	if n.users != nil {
+		children = append(children, child("broker users", func() process.Service { return n.users }))
 	}
 	control, err := n.control()
 	if err != nil {

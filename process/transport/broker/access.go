@@ -50,7 +50,7 @@ type Grant struct {
 //
 // A node publishes in its own name only what concerns that name (NAME, HERE), and listens
 // only to what is for it. It cannot hear what is for others, answer for them or ask who
-// they are.
+// they are. See doc/decisions/0012-permissions-follow-from-names.md.
 func (a Access) Grants() ([]Grant, error) {
 	if err := checkName(a.Central); err != nil {
 		return nil, fmt.Errorf("central node: %w", err)

@@ -18,12 +18,7 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-const (
-	// A client that takes nothing of what is sent to it is cut off after this long, or
-	// with maxPending waiting for it. One on a slow link that takes something is not.
-	writeDeadline = 10 * time.Second
-	startTimeout  = 10 * time.Second
-)
+const startTimeout = 10 * time.Second
 
 // Server is a running nats-server. All methods may be called by many goroutines at once.
 type Server struct {

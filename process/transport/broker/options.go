@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"steward/message"
 )
@@ -61,12 +62,15 @@ const (
 	// Over a link with a long way a handshake takes seconds. Who has not logged in by then
 	// is cut off.
 	tlsTimeout, authTimeout = 10, 15 // seconds
+	// A client that takes nothing of what is sent to it is cut off after this long, or with
+	// so much waiting for it. One on a slow link that takes something is not.
+	writeDeadline = 10 * time.Second
+	maxPending    = 32 << 20 // bytes a client
 )
 
 // door says what is wrong with who gets in at the address.
 func (o Options) door(hasTLS, hasLogin bool) error {
-	host, _, err := net.SplitHostPort(o.Addr)
-	if err != nil || loopback(host) || o.Insecure || hasTLS && hasLogin {
+	if Loopback(o.Addr) || o.Insecure || hasTLS && hasLogin {
 		return nil
 	}
 	missing := "neither TLS nor logins"
@@ -76,13 +80,15 @@ func (o Options) door(hasTLS, hasLogin bool) error {
 		missing = "no TLS"
 	}
 	return fmt.Errorf("other machines can reach it, and there is %s: "+
-		"give -embeddedBrokerCertFile and -embeddedBrokerKeyFile, and name the nodes that may log in; "+
+		"give -embeddedBrokerCertFile and -embeddedBrokerKeyFile, and do not switch -embeddedBrokerLogin off; "+
 		"or 127.0.0.1 as its host; or, in a network that is closed by other means, -embeddedBrokerInsecure=yes", missing)
 }
 
-func loopback(host string) bool {
+// Loopback reports whether only processes of this machine reach what listens on addr.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
 // check is about options that exclude or need each other.
@@ -104,7 +110,8 @@ func (o Options) check() error {
 	return nil
 }
 
-// maxPending is how many bytes may wait for a client before it is cut off.
-const maxPending = 32 << 20
+// PayloadFor is the largest frame for messages of up to so many bytes: with what is around
+// them, and not less than a nats-server takes that is not told.
+func PayloadFor(maxMessage int) int { return max(defaultMaxPayload, maxMessage+64<<10) }
 
 func (o Options) maxPayload() int { return cmp.Or(o.MaxPayload, defaultMaxPayload) }

@@ -10,11 +10,14 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
@@ -130,8 +133,32 @@ func TestNodeCanDoNothingInTheNameOfAnother(t *testing.T) {
 	_, central := user(t, "ww.central")
 	_, ship2 := user(t, "ww.ship2")
 	_, above := user(t, "ww")
-	s := start(t, Options{Self: "ww.central", Access: &Access{Central: "ww.central", Users: []User{central, ship1, ship2, above}}})
-	evil := connect(t, s, key)
+	access := &Access{Central: "ww.central", Users: []User{central, ship1, ship2, above}}
+	t.Run("embedded", func(t *testing.T) {
+		attack(t, connect(t, start(t, Options{Self: "ww.central", Access: access}), key))
+	})
+	t.Run("configured", func(t *testing.T) {
+		a := authority(t)
+		cert, certKey := issue(t, a, "broker")
+		s := startConfigured(t, Options{Addr: "127.0.0.1:0", CertFile: cert, KeyFile: certKey, Access: access})
+		attack(t, connect(t, s, key, nats.RootCAs(a.File)))
+	})
+}
+
+// startConfigured runs a nats-server with the configuration for o.
+func startConfigured(t *testing.T, o Options) *Server {
+	t.Helper()
+	text, err := Configuration(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	write(t, file, text)
+	return start(t, Options{ConfigFile: file})
+}
+
+// attack is what ww.ship1 may do besides ww.central and ww.ship2, and what it may not.
+func attack(t *testing.T, evil *raw) {
 	for _, tt := range []struct {
 		publish, subscribe string
 		allowed            bool
@@ -142,9 +169,11 @@ func TestNodeCanDoNothingInTheNameOfAnother(t *testing.T) {
 		{publish: "ww.central.REQHello.EventNACK", allowed: true},
 		{publish: "ww.central.REQErrorLog.EventACK", allowed: true},
 		{publish: "ww.central.ACK.token", allowed: true},
+		{publish: "ww.central.OPEN.EventACK", allowed: true},
 		{subscribe: "ww.ship1.REQCliCommand.CommandACK", allowed: true},
 		{subscribe: "ww.ship1.REQHello.EventNACK", allowed: true},
 		{subscribe: "ww.ship1.ACK.*", allowed: true},
+		{subscribe: "ww.ship1.OPEN.EventACK", allowed: true},
 		{subscribe: "ww.ship1.NAME", allowed: true},
 		{subscribe: "ww.ship1.NAME.*", allowed: true},
 		{subscribe: "ww.central.HERE", allowed: true},
@@ -159,6 +188,7 @@ func TestNodeCanDoNothingInTheNameOfAnother(t *testing.T) {
 		{publish: "ww.ship2.REQPing.EventACK"},
 		{publish: "ww.ship2.REQCliCommand.CommandACK"},
 		{publish: "ww.ship2.ACK.token"},
+		{publish: "ww.ship2.OPEN.EventACK"},
 		{publish: "ww.ship2.HERE"},
 		{publish: "ww.ship2.NAME.word"},
 		{publish: "ww.HERE"},
@@ -598,4 +628,87 @@ func errorLine(t *testing.T, in *bufio.Scanner) string {
 	}
 	t.Fatalf("no error: %v", in.Err())
 	return ""
+}
+
+// Who reaches the port cannot fill the log.
+func TestStrangersAreOneLineInTheLog(t *testing.T) {
+	a, other := authority(t), authority(t)
+	cert, key := issue(t, a, "broker")
+	var out lines
+	_, ship1 := user(t, "ship1")
+	stranger, _ := user(t, "ship1")
+	s := start(t, Options{CertFile: cert, KeyFile: key, Self: "central", Access: &Access{Central: "central", Users: []User{ship1}},
+		Log: slog.New(slog.NewTextHandler(&out, nil))})
+	for range 3 {
+		for _, opts := range [][]nats.Option{{nats.RootCAs(other.File)}, {nats.RootCAs(a.File), withKey(stranger)}} {
+			if nc, err := nats.Connect(s.ClientURL(), opts...); err == nil {
+				nc.Close()
+				t.Fatal("let in")
+			}
+		}
+	}
+	s.Shutdown()
+	for what, want := range map[string]int{"level=WARN": 2, "TLS handshake error": 1, "authentication error": 1, "level=ERROR": 0} {
+		if got := strings.Count(out.String(), what); got != want {
+			t.Errorf("%s: %d times, want %d:\n%s", what, got, want, out.String())
+		}
+	}
+}
+
+// A server with the printed configuration is set up as the embedded one is.
+func TestConfigurationSaysWhatTheEmbeddedBrokerDoes(t *testing.T) {
+	a := authority(t)
+	cert, key := issue(t, a, "broker")
+	_, central := user(t, "ww.central")
+	_, odd := user(t, `skøyte"$1'{}#`)
+	shared := User{Node: "ship1", Keys: odd.Keys}
+	for _, reach := range []Reach{ReachEvents, ReachCommands, ReachAll} {
+		o := Options{Addr: "127.0.0.1:4222", CertFile: cert, KeyFile: key, CAFile: a.File, MaxPayload: 2 << 20,
+			Self: "ww.central", Access: &Access{Central: "ww.central", Reach: reach, Users: []User{central, odd, shared}}}
+		text, err := Configuration(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "nats.conf")
+		write(t, file, text)
+		got, err := server.ProcessConfigFile(file)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		o.Addr = "127.0.0.1:0"
+		s := start(t, o)
+		want, err := s.options(o.Access)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The user of the process itself is in no file.
+		own, err := s.self.PublicKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		permissions := func(so *server.Options) map[string]*server.Permissions {
+			all := make(map[string]*server.Permissions)
+			for _, u := range so.Nkeys {
+				if u.Nkey != own {
+					all[u.Nkey] = u.Permissions
+				}
+			}
+			return all
+		}
+		if g, w := permissions(got), permissions(want); len(g) != 2 || !reflect.DeepEqual(g, w) {
+			t.Errorf("%s: the permissions are not the same\n%s", reach, text)
+		}
+		limits := func(so *server.Options) []any {
+			return []any{so.MaxPayload, so.MaxConn, so.MaxControlLine, so.MaxSubs, so.MaxPending, so.WriteDeadline, so.WriteTimeout,
+				so.AuthTimeout, so.TLSTimeout, so.TLSConfig.ClientAuth}
+		}
+		if g, w := limits(got), limits(want); !reflect.DeepEqual(g, w) {
+			t.Errorf("limits are %v, want %v", g, w)
+		}
+	}
+	for _, o := range []Options{{}, {Access: &Access{Central: "central"}}, {Addr: "127.0.0.1:1", Access: &Access{Central: "a b"}}} {
+		if text, err := Configuration(o); err == nil {
+			t.Errorf("%+v: %s", o, text)
+		}
+	}
 }

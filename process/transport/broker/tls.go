@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"steward/process/transport/internal/secretfile"
+	"steward/security"
 )
 
 // tls returns the server's side of TLS, or nil for none.
@@ -64,8 +64,8 @@ func (c *certificates) load() (*tls.Config, error) {
 // read is called with mu held.
 func (c *certificates) read() (*tls.Config, error) {
 	c.files = c.stamp()
-	if err := secretfile.Check("key file of the broker", c.opts.KeyFile); err != nil {
-		return nil, err
+	if err := security.CheckPrivate(c.opts.KeyFile); err != nil {
+		return nil, fmt.Errorf("key file of the broker: %w", err)
 	}
 	pair, err := tls.LoadX509KeyPair(c.opts.CertFile, c.opts.KeyFile)
 	if err != nil {

@@ -91,8 +91,8 @@ func (t *Transport) run(ctx context.Context) {
 	g.timer.Stop()
 	defer g.timer.Stop()
 	for {
-		up, changed := t.opts.Inner.State()
-		g.link(up)
+		open, changed := t.opts.Opened()
+		g.link(ctx, open)
 		for lasts := true; lasts; {
 			select {
 			case <-ctx.Done():
@@ -105,20 +105,25 @@ func (t *Transport) run(ctx context.Context) {
 				g.handle(ctx, h)
 			}
 		}
+		t.mu.Lock()
+		t.open = false
 		t.state.Set(false)
+		t.mu.Unlock()
 	}
 }
 
 // link takes note of a link that came or went.
-func (g *guard) link(up bool) {
+func (g *guard) link(ctx context.Context, open bool) {
 	g.timer.Stop()
 	switch {
-	case !up:
-	case g.phase == holding:
+	case !open:
+	case g.phase == holding: // inner has told the broker of all subscriptions
 		g.mu.Lock()
-		g.state.Set(!g.closed) // inner has all subscriptions in force
+		added := g.added
+		g.begin()
 		g.mu.Unlock()
 		g.look()
+		g.confirm(ctx, added)
 	case g.aside: // a broker that was away comes back for both: the other one goes first
 		g.phase = aside
 		g.timer.Reset(courtesy)
@@ -136,6 +141,13 @@ func (g *guard) due(ctx context.Context) {
 	case aside:
 		g.ask()
 	case holding:
+		if up, _ := g.state.Get(); !up {
+			g.mu.Lock()
+			added := g.added
+			g.mu.Unlock()
+			g.confirm(ctx, added)
+			return
+		}
 		g.look()
 	}
 }
@@ -261,14 +273,9 @@ func keeps(token string, held int64, other *wire.Claim) bool {
 // take puts the node on the air.
 func (g *guard) take(ctx context.Context) {
 	added, err := g.join()
-	for ok := false; err == nil && !ok; {
-		flush, cancel := context.WithTimeout(ctx, flushWait)
-		err = g.opts.Inner.Flush(flush)
-		cancel()
-		if err == nil {
-			g.phase, g.since = holding, time.Now()
-			added, ok = g.up(added)
-		}
+	if err == nil {
+		g.phase, g.since = holding, time.Now()
+		err = g.flush(ctx, added)
 	}
 	if err != nil {
 		g.leave()
@@ -286,6 +293,29 @@ func (g *guard) take(ctx context.Context) {
 	}
 	g.wait = 0
 	g.look() // another may have found the name free in the same moment
+}
+
+// flush says that there is a link once the broker has taken note of all subscriptions: those that
+// were added are known to it, others may have come since.
+func (g *guard) flush(ctx context.Context, added int) error {
+	for ok := false; !ok; {
+		flush, cancel := context.WithTimeout(ctx, flushWait)
+		err := g.opts.Inner.Flush(flush)
+		cancel()
+		if err != nil {
+			return err
+		}
+		added, ok = g.up(added)
+	}
+	return nil
+}
+
+// confirm is flush for a node that had the name before the link came.
+func (g *guard) confirm(ctx context.Context, added int) {
+	if err := g.flush(ctx, added); err != nil { // a link that has ended meanwhile tells so
+		g.timer.Reset(firstWait)
+		g.opts.Log.Debug("subscriptions are not in force", logattr.Err(err))
+	}
 }
 
 // conflict notes that another node with this name was heard of, and reports it when that

@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"steward/errorkernel"
+	"steward/internal/logattr"
 	"steward/message"
 	"steward/message/wire"
 	"steward/process"
@@ -39,11 +40,14 @@ import (
 	"steward/process/transport/internal/subjects"
 )
 
-// Options say whose name is guarded. All but Host and PID are needed.
+// Options say whose name is guarded. All but Opened, Host and PID are needed.
 type Options struct {
 	// Inner is the link. It is not closed by this package.
 	Inner process.Transport
-	Self  message.Node
+	// Opened says whether Inner takes frames for publishing, and when that changes. It may do so
+	// before it is up. Nil: when it is up.
+	Opened func() (open bool, changed <-chan struct{})
+	Self   message.Node
 	// Host and PID tell people, on the other side, where this node runs.
 	Host string
 	PID  int
@@ -66,10 +70,12 @@ type Transport struct {
 	state linkstate.State
 	held  atomic.Bool // lets Publish pass
 
-	mu      sync.Mutex           // guards the fields below; held while inner is told about subscriptions, not by handlers
-	subs    []*subscription      // in order of creation
-	added   int                  // counts subscriptions ever made
-	joined  bool                 // the subscriptions are those of inner too
+	mu      sync.Mutex      // guards the fields below; held while inner is told about subscriptions, not by handlers
+	subs    []*subscription // in order of creation
+	added   int             // counts subscriptions ever made
+	joined  bool            // the subscriptions are those of inner too
+	open    bool            // inner has them, on a link that is open
+	greet   *greeting
 	asked   process.Subscription // to questions, while joined
 	answers process.Subscription
 	seen    time.Time // when another node with this name was heard of last
@@ -79,6 +85,12 @@ type Transport struct {
 
 var _ process.Transport = (*Transport)(nil)
 
+// greeting is what is said first on each link.
+type greeting struct {
+	subject string
+	data    []byte
+}
+
 // New wraps o.Inner and begins to ask for the name. It waits for nothing. End it with Close.
 func New(o Options) (*Transport, error) {
 	switch {
@@ -87,6 +99,9 @@ func New(o Options) (*Transport, error) {
 	}
 	if err := o.Self.Check(); err != nil {
 		return nil, fmt.Errorf("name guard: %w", err)
+	}
+	if o.Opened == nil {
+		o.Opened = o.Inner.State
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	t := &Transport{
@@ -193,7 +208,36 @@ func (t *Transport) join() (added int, err error) {
 			return 0, err
 		}
 	}
+	t.begin()
 	return t.added, nil
+}
+
+// begin lets frames out, the greeting first. The link is open and was told of all subscriptions. It
+// is called with mu held.
+func (t *Transport) begin() {
+	t.open = !t.closed
+	t.held.Store(t.open)
+	t.sayHello()
+}
+
+// sayHello is called with mu held.
+func (t *Transport) sayHello() {
+	if t.greet == nil || !t.open {
+		return
+	}
+	if err := t.opts.Inner.Publish(t.greet.subject, "", t.greet.data); err != nil { // no link: said on the next one
+		t.opts.Log.Debug("greeting not sent", logattr.Subject(t.greet.subject), logattr.Err(err))
+	}
+}
+
+// Greet publishes data on subject now, if the node is on the air, and from now on first of all each
+// time that it gets there. It does not wait for the link to be up: that takes a round trip, and
+// whoever gets it finds all subscriptions in force.
+func (t *Transport) Greet(subject string, data []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.greet = &greeting{subject, data}
+	t.sayHello()
 }
 
 // leave takes the node off the air.
@@ -202,7 +246,7 @@ func (t *Transport) leave() {
 	defer t.mu.Unlock()
 	t.held.Store(false)
 	t.state.Set(false)
-	t.joined = false
+	t.joined, t.open = false, false
 	if t.asked != nil {
 		t.asked.Close()
 		t.asked = nil
@@ -223,7 +267,6 @@ func (t *Transport) up(added int) (now int, ok bool) {
 	if t.closed || t.added != added {
 		return t.added, t.closed
 	}
-	t.held.Store(true)
 	t.state.Set(true)
 	return added, true
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func guarded(t *testing.T, inner process.Transport, self message.Node, host string, report errorkernel.Reporter) *Transport {
 	t.Helper()
-	tr, err := New(Options{Inner: inner, Self: self, Host: host, PID: 4711, Report: report, Log: slog.New(slog.DiscardHandler)})
+	o := Options{Inner: inner, Self: self, Host: host, PID: 4711, Report: report, Log: slog.New(slog.DiscardHandler)}
+	if l, ok := inner.(*natstransport.Transport); ok {
+		o.Opened = l.Opened
+	}
+	tr, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -722,6 +727,73 @@ func TestSubscriptionMadeWhileTheNameIsTakenIsInForceBeforeTheLinkIsUp(t *testin
 		if up, _ := tr.State(); !up || inner.n != 3 {
 			t.Errorf("up %v after %d flushes, want 3", up, inner.n)
 		}
+	})
+}
+
+// What is said first at each connect does not wait for the broker's word about the subscriptions, and
+// is answered to subscriptions that are in force; it is said once, and by who has the name.
+func TestGreetingIsSaidRightBehindTheSubscriptions(t *testing.T) {
+	atSea(t, func(t *testing.T, s *sea) {
+		var heard, answered atomic.Int64
+		if _, err := s.central.Subscribe("ship1.HERE", func(process.Delivery) {
+			heard.Add(1)
+			if err := s.central.Publish(subject, "", nil); err != nil {
+				t.Error(err)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		other := s.sail("clone")
+		pass(time.Hour)
+		link := s.net.Node("bridge")
+		link.SetLink(false)
+		word := make(chan struct{})
+		tr := guarded(t, &flushed{Transport: link, hook: func(int) { <-word }}, "ship1", "bridge", new(reports))
+		defer func() {
+			if err := tr.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		}()
+		if _, err := tr.Subscribe(subject, func(process.Delivery) {
+			answered.Add(1)
+			if err := tr.Publish("central.ACK.1", "", nil); err != nil {
+				t.Errorf("the answer has no answer: %v", err)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		want := func(what string, up bool, n int64) {
+			t.Helper()
+			synctest.Wait()
+			heard, answered := heard.Swap(0), answered.Swap(0)
+			if is, _ := tr.State(); is != up || heard != n || answered != n {
+				t.Fatalf("%s: up %v, heard %d, answered %d; want %v, %d", what, is, heard, answered, up, n)
+			}
+		}
+		tr.Greet("ship1.HERE", nil)
+		link.SetLink(true)
+		pass(time.Hour)
+		want("the name is another's", false, 0)
+		s.sink(other)
+		delete(s.ships, "clone")
+		for range 60 { // it does not wait for ever for a broker's word
+			if pass(time.Second); heard.Load() > 0 {
+				break
+			}
+		}
+		want("the name is free", false, 1)
+		word <- struct{}{}
+		want("the name is free", true, 0)
+		for range 2 {
+			link.SetLink(false)
+			want("no link", false, 0)
+			link.SetLink(true)
+			want("a new link", false, 1)
+			word <- struct{}{}
+			want("a new link", true, 0)
+		}
+		tr.Greet("ship1.HERE", nil)
+		want("on the air", true, 1)
 	})
 }
 

@@ -12,27 +12,33 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// advisor knows what people can do about a broker that refuses us.
+type advisor struct {
+	Options
+	public string // half of our nkey; empty without
+}
+
 // advice says what to do about err, which is why a broker could not be used. It begins with
 // what joins it to the error; empty when there is nothing to say that err does not.
-func (o *Options) advice(err error) string {
-	text := o.doAbout(err)
+func (a *advisor) advice(err error) string {
+	text := a.doAbout(err)
 	if text == "" {
 		return ""
 	}
 	return "; " + text
 }
 
-func (o *Options) doAbout(err error) string {
+func (a *advisor) doAbout(err error) string {
 	var authority x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	var host x509.HostnameError
 	var remote *net.OpError
 	switch {
 	case errors.As(err, &authority):
-		if o.RootCA == "" {
+		if a.RootCA == "" {
 			return "give the file with the authority that signed the broker's certificate as -rootCAPath"
 		}
-		return "the authority that signed the broker's certificate is not in " + o.RootCA + " (-rootCAPath): put it there, unless this is not your broker"
+		return "the authority that signed the broker's certificate is not in " + a.RootCA + " (-rootCAPath): put it there, unless this is not your broker"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		if time.Now().Before(invalid.Cert.NotBefore) {
 			return "set the clock of this machine, or wait until the broker's certificate is valid"
@@ -41,50 +47,50 @@ func (o *Options) doAbout(err error) string {
 	case errors.As(err, &host):
 		return "give the broker by a name that is in its certificate as -brokerAddress, or the broker a certificate for this name"
 	case errors.As(err, &remote) && remote.Op == "remote error", errors.Is(err, nats.ErrTLS) && strings.Contains(err.Error(), "closed by remote"):
-		return o.aboutClientCert()
+		return a.aboutClientCert()
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return "turn TLS on at the broker, or leave out tls://, -rootCAPath and -clientCertFile when nobody else is on the way to it"
 	case errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAccountAuthExpired):
 		return "get new credentials for -credsFile, or set the clock of this machine"
 	case errors.Is(err, nats.ErrAuthRevoked), errors.Is(err, nats.ErrAuthorization):
-		return o.aboutLogin()
+		return a.aboutLogin()
 	}
 	return ""
 }
 
 // aboutClientCert is for a broker that ends the handshake.
-func (o *Options) aboutClientCert() string {
-	if o.ClientCert == "" {
+func (a *advisor) aboutClientCert() string {
+	if a.ClientCert == "" {
 		return "the broker may ask for a certificate: give the node's as -clientCertFile and -clientKeyFile"
 	}
-	pair, err := tls.LoadX509KeyPair(o.ClientCert, o.ClientKey)
+	pair, err := tls.LoadX509KeyPair(a.ClientCert, a.ClientKey)
 	now := time.Now()
 	switch {
 	case err != nil:
 		return err.Error()
 	case now.After(pair.Leaf.NotAfter):
-		return fmt.Sprintf("renew %s (-clientCertFile), which has expired on %s, or set the clock of this machine", o.ClientCert, pair.Leaf.NotAfter.Format(time.RFC3339))
+		return fmt.Sprintf("renew %s (-clientCertFile), which has expired on %s, or set the clock of this machine", a.ClientCert, pair.Leaf.NotAfter.Format(time.RFC3339))
 	case now.Before(pair.Leaf.NotBefore):
-		return fmt.Sprintf("set the clock of this machine: %s (-clientCertFile) is not valid before %s", o.ClientCert, pair.Leaf.NotBefore.Format(time.RFC3339))
+		return fmt.Sprintf("set the clock of this machine: %s (-clientCertFile) is not valid before %s", a.ClientCert, pair.Leaf.NotBefore.Format(time.RFC3339))
 	}
-	return "the broker does not take " + o.ClientCert + " (-clientCertFile): it has to be signed by the authority that the broker is given"
+	return "the broker does not take " + a.ClientCert + " (-clientCertFile): it has to be signed by the authority that the broker is given"
 }
 
 // aboutLogin is for a broker that does not know who we are.
-func (o *Options) aboutLogin() string {
+func (a *advisor) aboutLogin() string {
 	switch {
-	case o.public != "":
-		return "put this node's public key " + o.public + " into the users of the broker"
-	case o.CredsFile != "":
-		return "the broker does not take " + o.CredsFile + " (-credsFile): get new credentials, or the right broker"
+	case a.public != "":
+		return "put this node's public key " + a.public + " into the users of the broker; where that is inside of a node, with steward keys trust there"
+	case a.CredsFile != "":
+		return "the broker does not take " + a.CredsFile + " (-credsFile): get new credentials, or the right broker"
 	}
 	return "give -nkeySeedFile or -credsFile, or mend user and password in -brokerAddress"
 }
 
 // without says what a node cannot do that is kept from a subject which delivery does not
 // depend on; empty for other subjects.
-func (o *Options) without(subject string, subscribe bool) string {
-	self, about := o.Name+".", ""
+func (a *advisor) without(subject string, subscribe bool) string {
+	self, about := a.Name+".", ""
 	switch {
 	case subject == self+"NAME", strings.HasPrefix(subject, self+"NAME."):
 		about = "this node cannot tell whether another one has its name"

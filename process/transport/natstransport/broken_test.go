@@ -153,24 +153,37 @@ func TestErrorDuringTheGreetingIsReported(t *testing.T) {
 }
 
 func TestLinkIsUpOnlyAfterSubscriptionsAreInForce(t *testing.T) {
-	answer, pinged := make(chan struct{}), make(chan struct{}, 1)
+	answer, lines := make(chan struct{}), make(chan string, 100)
 	addr := fake(t, func(_ int, conn net.Conn, in *bufio.Scanner) {
 		greet(conn, in, 1)
 		for in.Scan() {
-			if strings.HasPrefix(in.Text(), "PING") {
-				pinged <- struct{}{}
+			lines <- in.Text()
+			if strings.HasPrefix(in.Text(), "PUB") { // a ping was read before it, or waits behind it
 				<-answer
 				fmt.Fprint(conn, "PONG\r\n")
 			}
 		}
 	})
 	tr := open(t, Options{Servers: []string{addr}})
-	receive(t, pinged)
+	if _, err := tr.Subscribe("a.x", func(process.Delivery) {}); err != nil {
+		t.Fatal(err)
+	}
+	for open, changed := tr.Opened(); !open; open, changed = tr.Opened() {
+		if err := tr.Publish("b.x", "", nil); err != nil && err != process.ErrOffline {
+			t.Errorf("got %v, want ErrOffline", err)
+		}
+		receive(t, changed)
+	}
+	if err := tr.Publish("b.x", "", nil); err != nil {
+		t.Errorf("not published on an open link: %v", err)
+	}
+	if first := receive(t, lines); !strings.HasPrefix(first, "SUB a.x") {
+		t.Errorf("the broker got %q first", first)
+	}
+	for !strings.HasPrefix(receive(t, lines), "PUB") {
+	}
 	if up, _ := tr.State(); up {
 		t.Error("up before the broker has taken the subscriptions")
-	}
-	if err := tr.Publish("a.x", "", nil); err != process.ErrOffline {
-		t.Errorf("got %v, want ErrOffline", err)
 	}
 	close(answer)
 	waitState(t, tr, true)

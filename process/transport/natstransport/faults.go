@@ -28,12 +28,11 @@ const maxSeen = 256
 type faults struct {
 	log      *slog.Logger
 	reporter errorkernel.Reporter
-	advice   func(error) string                          // what to do about a refusal
-	without  func(subject string, subscribe bool) string // what is lost with a subject that delivery can do without
+	advisor  advisor
 
 	mu   sync.Mutex         // guards the fields below
 	seen map[[2]string]bool // server and reason of failures since there was a link
-	done map[string]bool    // what of without was said
+	done map[string]bool    // what advisor.without says and was said
 }
 
 // attempt notes that server could not be used.
@@ -54,7 +53,7 @@ func (f *faults) attempt(server string, err error) {
 	case outOfReach(err):
 		f.log.Warn("no connection to the broker", "server", server, "err", err)
 	default:
-		f.report("", fmt.Errorf("connect to broker %s: %w%s", server, err, f.advice(err)))
+		f.report("", fmt.Errorf("connect to broker %s: %w%s", server, err, f.advisor.advice(err)))
 	}
 }
 
@@ -70,7 +69,7 @@ func (f *faults) lost(server string, err error) {
 		f.log.Warn("connection to the broker lost", "server", server, "err", err)
 		return
 	}
-	f.report("", fmt.Errorf("connection to broker %s: %w%s", server, err, f.advice(err)))
+	f.report("", fmt.Errorf("connection to broker %s: %w%s", server, err, f.advisor.advice(err)))
 }
 
 // outOfReach says that err is what a link that comes and goes looks like, and no refusal.
@@ -135,7 +134,7 @@ func (f *linkFaults) dropped(subject string) {
 // notAllowed tells of a subject that is not in the permissions of this node. What can be done
 // without is no failure, and said once, however often the link comes and goes.
 func (f *faults) notAllowed(subject string, err error) {
-	about := f.without(subject, strings.Contains(strings.ToLower(err.Error()), "for subscription"))
+	about := f.advisor.without(subject, strings.Contains(strings.ToLower(err.Error()), "for subscription"))
 	if about == "" {
 		f.report(subject, fmt.Errorf("%w; add it to the permissions of this node at the broker, as steward broker-config prints them", err))
 		return

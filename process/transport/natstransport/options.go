@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"steward/errorkernel"
-	"steward/process/transport/internal/secretfile"
+	"steward/security"
 )
 
 // InProcess connects to a broker in this process.
@@ -59,7 +59,6 @@ type Options struct {
 	// files, and in ClientKey, is for their owner alone.
 	NkeySeedFile, CredsFile string
 	Key                     Key
-	public                  string // of the key in use, once it is known
 
 	// Log gets one line for each change of the link. Nil drops them.
 	Log *slog.Logger
@@ -162,8 +161,8 @@ func (o *Options) nats() (nats.Options, error) {
 		}
 		switch {
 		case o.ClientCert != "" && o.ClientKey != "":
-			if err := secretfile.Check("client key file", o.ClientKey); err != nil {
-				return n, err
+			if err := security.CheckPrivate(o.ClientKey); err != nil {
+				return n, fmt.Errorf("client key file: %w", err)
 			}
 			opts = append(opts, nats.ClientCert(o.ClientCert, o.ClientKey))
 		case o.ClientCert != "" || o.ClientKey != "":
@@ -182,7 +181,6 @@ func (o *Options) nats() (nats.Options, error) {
 			return n, err
 		}
 	}
-	o.public = n.Nkey
 	return n, nil
 }
 
@@ -198,8 +196,8 @@ func (o *Options) login() (nats.Option, error) {
 	case given > 1:
 		return nil, errors.New("nkey seed file, creds file and key: only one of them can be used")
 	case o.NkeySeedFile != "":
-		if err := secretfile.Check("nkey seed file", o.NkeySeedFile); err != nil {
-			return nil, err
+		if err := security.CheckPrivate(o.NkeySeedFile); err != nil {
+			return nil, fmt.Errorf("nkey seed file: %w", err)
 		}
 		nkey, err := nats.NkeyOptionFromSeed(o.NkeySeedFile)
 		if err != nil {
@@ -207,8 +205,8 @@ func (o *Options) login() (nats.Option, error) {
 		}
 		return nkey, nil
 	case o.CredsFile != "":
-		if err := secretfile.Check("creds file", o.CredsFile); err != nil {
-			return nil, err
+		if err := security.CheckPrivate(o.CredsFile); err != nil {
+			return nil, fmt.Errorf("creds file: %w", err)
 		}
 		return nats.UserCredentials(o.CredsFile), nil
 	case o.Key != nil:

@@ -47,7 +47,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"seed file for all", Options{Servers: servers, NkeySeedFile: open}, "chmod 600 " + open},
 		{"creds file for all", Options{Servers: servers, CredsFile: open}, "chmod 600 " + open},
 		{"key file for all", Options{Servers: servers, ClientCert: empty, ClientKey: open}, "chmod 600 " + open},
-		{"seed file is a folder", Options{Servers: servers, NkeySeedFile: dir}, "folder"},
+		{"folder for a seed file", Options{Servers: servers, NkeySeedFile: dir}, "not a file"},
 		{"seed and creds", Options{Servers: servers, NkeySeedFile: empty, CredsFile: empty}, "only one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

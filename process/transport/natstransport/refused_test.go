@@ -163,6 +163,18 @@ func TestRefusalSaysWhatToDoAndIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestAddressWithTLSIsForNoBrokerWithout(t *testing.T) {
+	b := natstest.Start(t)
+	report := newEvents()
+	tr := open(t, Options{Servers: []string{"tls://token@" + strings.TrimPrefix(b.URL(), "nats://")}, Report: report})
+	if ev := receive(t, report); !strings.Contains(ev.Err.Error(), "turn TLS on at the broker") || strings.Contains(ev.Err.Error(), "token") {
+		t.Errorf("got %v", ev.Err)
+	}
+	if up, _ := tr.State(); up {
+		t.Error("connected")
+	}
+}
+
 func newEvents() events { return make(events, 1000) }
 
 // users is the part of a broker's configuration with the keys that may log in.

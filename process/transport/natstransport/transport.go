@@ -43,7 +43,8 @@ type Transport struct {
 	ended   chan struct{} // closed when run has returned
 
 	state   linkstate.State
-	live    atomic.Pointer[nats.Conn] // the link that is reported up
+	opened  linkstate.State
+	live    atomic.Pointer[nats.Conn] // the link that is open
 	largest atomic.Int64              // bytes, as the last broker told
 	calls   calls
 	faults  faults
@@ -68,7 +69,7 @@ func Open(o Options) (*Transport, error) {
 		ended: make(chan struct{}),
 		subs:  make(map[*subscription]struct{}),
 	}
-	t.faults = faults{log: o.Log, reporter: o.Report, advice: o.advice, without: o.without}
+	t.faults = faults{log: o.Log, reporter: o.Report, advisor: advisor{o, servers[0].opts.Nkey}}
 	t.largest.Store(maxPayload)
 	t.calls.idle = make(chan struct{})
 	go t.run(ctx)
@@ -129,9 +130,10 @@ func (t *Transport) serve(ctx context.Context, l *link) {
 		case <-ctx.Done():
 		case <-l.gone:
 		}
-		t.live.Store(nil)
-		t.state.Set(false)
 	}
+	t.live.Store(nil)
+	t.opened.Set(false)
+	t.state.Set(false)
 	t.mu.Lock()
 	t.link = nil
 	t.mu.Unlock()
@@ -153,6 +155,9 @@ func (t *Transport) raise(ctx context.Context, l *link) error {
 		t.join(l, s)
 	}
 	added := t.added
+	t.largest.Store(l.nc.MaxPayload())
+	t.live.Store(l.nc)
+	t.opened.Set(true)
 	t.mu.Unlock()
 	for {
 		flush, cancel := context.WithTimeout(ctx, t.opts.ConnectTimeout)
@@ -166,9 +171,7 @@ func (t *Transport) raise(ctx context.Context, l *link) error {
 		}
 		t.mu.Lock()
 		if t.added == added { // none has come in between
-			t.largest.Store(l.nc.MaxPayload())
 			t.faults.up(l.server) // before others see the link
-			t.live.Store(l.nc)
 			t.state.Set(true)
 			t.mu.Unlock()
 			return nil
@@ -233,6 +236,12 @@ func (t *Transport) Flush(ctx context.Context) error {
 
 // State reports whether there is a link.
 func (t *Transport) State() (up bool, changed <-chan struct{}) { return t.state.Get() }
+
+// Opened reports whether there is a link on which the broker was told of all subscriptions, and
+// does not wait for its word that it has taken note, as State does: a round trip earlier. A
+// broker deals with what comes on a connection in order, so whoever gets what is published here finds the
+// subscriptions in force.
+func (t *Transport) Opened() (open bool, changed <-chan struct{}) { return t.opened.Get() }
 
 // MaxPayload is the limit of the broker we are or were last connected to, in bytes; before
 // the first link it is 1 MiB.
