@@ -41,7 +41,7 @@ lint:
 check:
 	bash .ci/run
 
-# The documents that are made from the code: doc/methods.md and doc/configuration.md.
+# The documents that are made from the code: doc/methods.md, doc/commands.md and doc/configuration.md.
 generate:
 	go test ./cmd/internal/cli -run TestGeneratedDocumentsAreUpToDate -update
 

@@ -84,3 +84,18 @@ func (c *Config) newFile() []byte {
 	}
 	return c.file.edit(changes)
 }
+
+// DefaultFile returns the config.toml that is written when there is none: every setting with its default.
+func DefaultFile(methods []Method) (string, error) {
+	opts, err := options(methods)
+	if err != nil {
+		return "", err
+	}
+	var values []change
+	for _, o := range opts {
+		if o.inFile() {
+			values = append(values, change{option: o, value: o.def})
+		}
+	}
+	return string(newText(values)), nil
+}

@@ -27,7 +27,11 @@ type Life struct {
 	Seq      uint64
 	Attempts int // to deliver it, or to run it
 	// WantsReply: the life ends with the reply and not with the ACK.
-	WantsReply                bool
+	WantsReply bool
+	// Exit is the exit status of a command that failed, 0 for none, and Stderr the beginning of what it
+	// wrote there.
+	Exit                      int
+	Stderr                    string
 	Delivered, Started, Ended time.Time
 }
 
@@ -50,6 +54,12 @@ type lifeRecord struct {
 
 const lifeVersion = 2
 
+// The bits of the third byte of a life.
+const (
+	lifeReply = 1 << iota
+	lifeRun   // the exit status of a command, and what it wrote on stderr, stand at the end
+)
+
 var states = []message.State{1: message.StateAccepted, message.StateDelivered, message.StateReceived,
 	message.StateDone, message.StateFailed, message.StateExpired, message.StateRemoved}
 
@@ -65,17 +75,26 @@ func stateByte(s message.State) byte {
 func encodeLife(l *Life) []byte {
 	why := text(l.Text)
 	b := make([]byte, 0, 48+len(l.Peer)+len(l.Method)+len(l.Code)+len(why))
-	reply := byte(0)
+	bits := byte(0)
 	if l.WantsReply {
-		reply = 1
+		bits |= lifeReply
 	}
-	b = append(b, lifeVersion, stateByte(l.State), reply)
+	ran := l.Exit != 0 || l.Stderr != ""
+	if ran {
+		bits |= lifeRun
+	}
+	b = append(b, lifeVersion, stateByte(l.State), bits)
 	b = binary.AppendUvarint(b, l.Seq)
 	for _, n := range [...]int64{int64(l.Attempts), unixMilli(l.Delivered), unixMilli(l.Started), unixMilli(l.Ended)} {
 		b = binary.AppendVarint(b, n)
 	}
 	for _, s := range [...]string{string(l.Peer), string(l.Method), string(l.Code), why} {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	}
+	if ran {
+		said := text(l.Stderr)
+		b = binary.AppendVarint(b, int64(l.Exit))
+		b = append(binary.AppendUvarint(b, uint64(len(said))), said...)
 	}
 	return b
 }
@@ -91,12 +110,15 @@ func decodeLife(id message.ID, b []byte) (Life, error) {
 	default:
 		return Life{}, errRecord
 	}
-	l := Life{ID: id, State: states[b[1]], WantsReply: b[2] == 1}
+	l := Life{ID: id, State: states[b[1]], WantsReply: b[2]&lifeReply != 0}
 	r := fields{b: b[3:]}
 	l.Seq = r.uvarint()
 	l.Attempts = int(r.varint())
 	l.Delivered, l.Started, l.Ended = fromMilli(r.varint()), fromMilli(r.varint()), fromMilli(r.varint())
 	l.Peer, l.Method, l.Code, l.Text = message.Node(r.text()), message.Method(r.text()), message.Code(r.text()), r.text()
+	if b[2]&lifeRun != 0 {
+		l.Exit, l.Stderr = int(r.varint()), r.text()
+	}
 	if r.bad || len(r.b) > 0 {
 		return Life{}, errRecord
 	}
@@ -150,11 +172,13 @@ func decodeLife1(id message.ID, b []byte) (Life, error) {
 		Delivered: fromMilli(r.Delivered), Started: fromMilli(r.Started), Ended: fromMilli(r.Ended)}, nil
 }
 
+// mostText is how much of a reason the history keeps, in bytes.
+const mostText = 1 << 10
+
 // text bounds what the history keeps of a reason and makes it fit for CBOR.
 func text(s string) string {
-	const most = 1 << 10
-	if len(s) > most {
-		s = s[:most] + "…"
+	if len(s) > mostText {
+		s = s[:mostText] + "…"
 	}
 	return strings.ToValidUTF8(s, "\uFFFD")
 }
@@ -233,6 +257,7 @@ func (t *tx) answered(request message.ID, from message.Node, r *message.Result, 
 	}
 	l.State, l.Code, l.Text = message.EndOf(r.Code), r.Code, r.Text
 	l.Started, l.Ended = r.Started, t.s.opts.Now()
+	l.ran(r)
 	if r.More && l.WantsReply { // else the runs that go well have nothing to say
 		l.State, l.Code, l.Ended = message.StateDelivered, "", time.Time{}
 	}
@@ -246,6 +271,14 @@ func (t *tx) answered(request message.ID, from message.Node, r *message.Result, 
 		return err
 	}
 	return t.exhume(request[:])
+}
+
+// ran puts into a life what the history keeps of a command.
+func (l *Life) ran(r *message.Result) {
+	l.Exit, l.Stderr = max(0, r.Exit), text(string(r.Stderr[:min(len(r.Stderr), mostText)]))
+	if r.StderrSize > mostText {
+		l.Stderr = strings.TrimSuffix(l.Stderr, "…") + "…"
+	}
 }
 
 // exhume takes a dead letter away, if there is one.
@@ -383,16 +416,11 @@ func (s *Store) DeadLetters(fn func(DeadLetter) bool) error {
 	_, err := s.read(func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketDead).Cursor()
 		for k, v := c.First(); k != nil; k, v = c.Next() {
-			var r deadRecord
-			if err := unmarshal(v, &r); err != nil {
-				return fmt.Errorf("dead letter: %w", err)
-			}
-			m, err := wire.DecodeMessage(r.Message)
+			letter, err := s.decodeDead(v)
 			if err != nil {
-				return fmt.Errorf("dead letter: %w", err)
+				return err
 			}
-			m.From, m.To, m.Method = s.opts.Self, message.Node(r.Peer), message.Method(r.Method)
-			if !fn(DeadLetter{Message: m, Code: message.Code(r.Code), Text: r.Text, At: time.UnixMilli(r.At), Attempts: r.Attempts}) {
+			if !fn(letter) {
 				return nil
 			}
 		}

@@ -3,6 +3,7 @@ package kvstore_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -213,5 +214,30 @@ func TestIDsOfOneStoreAreAllDifferent(t *testing.T) {
 			t.Fatal(fmt.Sprint(i, m.ID))
 		}
 		seen[m.ID] = true
+	}
+}
+
+func TestExitStatusAndStderrAreKeptOnBothSides(t *testing.T) {
+	s := store(t)
+	for exit, stderr := range map[int]string{3: "no such file", -1: "", 0: "a warning", 7: strings.Repeat("x", 5000)} {
+		id, seq := request(t, s, "ship1")
+		settle(t, s, stream("ship1"), kvstore.Settled{Seq: seq, ID: id, Code: message.CodeDone, Attempts: 1, At: time.Now(), WantsReply: true})
+		result := message.Result{Code: message.CodeFailed, Text: "why", Exit: exit, Started: time.UnixMilli(5), Stderr: []byte(stderr), StderrSize: int64(len(stderr))}
+		word := incoming(t, 1, message.Message{InReplyTo: id, RequestMethod: "REQCliCommand", Result: &result})
+		take(t, s, arrival("ship1", uint64(time.Now().UnixNano()), 1, 1, 2, word))
+		w := lane(t, s, "ship1")
+		if err := s.Finish(stream("ship1"), 0, []kvstore.Finished{{Arrival: w[0].Arrival, Message: w[0].Message, Result: result}}); err != nil {
+			t.Fatal(err)
+		}
+		want := max(0, exit) // none is none
+		if len(stderr) > 1<<10 {
+			stderr = stderr[:1<<10] + "…"
+		}
+		if l, err := s.Sent(id); err != nil || l.Exit != want || l.Stderr != stderr || l.Text != "why" {
+			t.Errorf("exit %d: %+v, %v", exit, l, err)
+		}
+		if l, err := s.Received(w[0].Message.ID); err != nil || l.Exit != want || l.Stderr != stderr || l.Text != "why" {
+			t.Errorf("exit %d: %+v, %v", exit, l, err)
+		}
 	}
 }

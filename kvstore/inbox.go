@@ -367,6 +367,7 @@ func (t *tx) finish(l *lane, id Stream, f *Finished) error {
 	}
 	life := Life{Peer: id.Peer, Method: id.Method, State: message.EndOf(f.Result.Code), Code: f.Result.Code, Text: f.Result.Text,
 		Attempts: f.Result.Attempt, Started: f.Result.Started, Ended: t.s.opts.Now()}
+	life.ran(&f.Result)
 	if err := t.putLife(bucketReceived, f.Message.ID, &life); err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ type modelStream struct {
 
 type modelOut struct {
 	seq, size uint64
+	origin    uint64 // bytes of the size
 	id        message.ID
 	reply     bool
 	answers   bool // it is the reply itself
@@ -101,7 +102,11 @@ func (m *model) push(t fatal, msg *message.Message) {
 		t.Fatal(err)
 	}
 	st := m.stream(kvstore.Stream{Peer: msg.To, Method: msg.Method})
-	st.queue = append(st.queue, modelOut{st.next, uint64(len(raw)) + kvstore.OutHead, msg.ID, msg.AwaitsReply(), msg.IsReply()})
+	origin := uint64(len(msg.Origin))
+	if origin > 0 {
+		origin++ // its length
+	}
+	st.queue = append(st.queue, modelOut{st.next, uint64(len(raw)) + kvstore.OutHead + origin, origin, msg.ID, msg.AwaitsReply(), msg.IsReply()})
 	st.next++
 	m.sent[msg.ID] = message.StateAccepted
 }
@@ -159,7 +164,7 @@ func (m *model) read(t *rapid.T) {
 		t.Fatalf("%d read, want %d", len(got), len(want))
 	}
 	for i := range got {
-		if got[i].Seq != want[i].seq || got[i].ID != want[i].id || uint64(len(got[i].Message))+kvstore.OutHead != want[i].size || got[i].WantsReply != want[i].reply {
+		if got[i].Seq != want[i].seq || got[i].ID != want[i].id || uint64(len(got[i].Message))+kvstore.OutHead+want[i].origin != want[i].size || got[i].WantsReply != want[i].reply {
 			t.Fatalf("%+v, want %+v", got[i], want[i])
 		}
 	}
@@ -220,6 +225,54 @@ func (m *model) settle(t *rapid.T) {
 }
 
 // frame makes a frame of what the other node has, with all the faults a link and a sender have.
+// letters are some of the dead letters, in any order.
+func (m *model) letters(t *rapid.T) (ids []message.ID, letters []kvstore.DeadLetter) {
+	all := deadLetters(t, m.s)
+	if len(all) == 0 {
+		return nil, nil
+	}
+	letters = rapid.Permutation(all).Draw(t, "letters")
+	letters = letters[:rapid.IntRange(1, min(10, len(letters))).Draw(t, "n")]
+	for _, d := range letters {
+		ids = append(ids, d.Message.ID)
+	}
+	return ids, letters
+}
+
+func (m *model) retry(t *rapid.T) {
+	ids, letters := m.letters(t)
+	retried, rest, err := m.s.Retry(ids)
+	if m.waiting()+len(ids) > int(m.o.MaxMessages) && len(ids) > 0 {
+		if !errors.Is(err, kvstore.ErrFull) {
+			t.Fatalf("a full ring takes %v, %v", retried, err)
+		}
+		return
+	}
+	if err != nil || len(rest) > 0 || len(retried) != len(ids) {
+		t.Fatalf("%v, rest %v, %v; want %v", retried, rest, err, ids)
+	}
+	for i, r := range retried {
+		again := letters[i].Message
+		if r.Old != ids[i] || r.Peer != again.To || m.sent[r.New] != "" {
+			t.Fatalf("%+v; want %s", r, ids[i])
+		}
+		delete(m.dead, r.Old)
+		again.ID, again.Origin = r.New, "retry of "+r.Old.String()
+		m.push(t, again)
+	}
+}
+
+func (m *model) forget(t *rapid.T) {
+	ids, _ := m.letters(t)
+	gone, err := m.s.Forget(ids)
+	if err != nil || !slices.Equal(gone, ids) {
+		t.Fatalf("%v, %v; want %v", gone, err, ids)
+	}
+	for _, id := range ids {
+		delete(m.dead, id)
+	}
+}
+
 func (m *model) frame(t *rapid.T) kvstore.Arrival {
 	id := anyPeer(t)
 	l := m.lane(id)
@@ -546,7 +599,7 @@ func TestStoreDoesWhatItsModelDoes(t *testing.T) {
 		defer func() { _ = m.s.Close() }()
 		t.Repeat(map[string]func(*rapid.T){
 			"accept": m.accept, "read": m.read, "settle": m.settle, "settle more": m.settle, "take": m.take, "take more": m.take,
-			"begin": m.begin, "finish": m.finish, "reopen": m.reopen, "crash": m.crash, "": m.check,
+			"begin": m.begin, "finish": m.finish, "retry": m.retry, "forget": m.forget, "reopen": m.reopen, "crash": m.crash, "": m.check,
 		})
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -18,8 +19,11 @@ type ID [16]byte
 
 var idText = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-// errID is what a text that is no id gets.
-var errID = errors.New("not a message id: want 26 characters as printed at acceptance")
+// What a text gets that is no id, or no beginning of one.
+var (
+	errID     = errors.New("not a message id: want 26 characters as printed at acceptance")
+	errPrefix = errors.New("no message id begins so: want 26 characters as printed at acceptance, or the first of them")
+)
 
 // NewID builds an id from the time of acceptance, a number that counts up within one
 // run of one node, and a number drawn at random for that run. Only the low 48 bits of
@@ -46,6 +50,19 @@ func ParseID(s string) (ID, error) {
 		return ID{}, fmt.Errorf("%w %s: %w", ErrInvalid, Quote(s), errID)
 	}
 	return id, nil
+}
+
+// FirstID returns the lowest id whose text begins with prefix.
+func FirstID(prefix string) (ID, error) {
+	if n := idText.EncodedLen(len(ID{})) - len(prefix); prefix != "" && n > 0 {
+		var id ID
+		b, err := idText.DecodeString(prefix + strings.Repeat("0", n))
+		if copy(id[:], b); err != nil || !strings.HasPrefix(id.String(), prefix) {
+			return ID{}, fmt.Errorf("%w %s: %w", ErrInvalid, Quote(prefix), errPrefix)
+		}
+		return id, nil
+	}
+	return ParseID(prefix)
 }
 
 // String returns the id as 26 characters.

@@ -9,7 +9,7 @@ import (
 
 var errorLog = appender{
 	file: func(m *message.Message) (string, error) {
-		return path.Join("errorLog", string(m.From), "error.log"), m.From.Check()
+		return path.Join(errorLogFolder, string(m.From), errorLogFile), m.From.Check()
 	},
 	content: func(m *message.Message) []byte {
 		texts := m.Data

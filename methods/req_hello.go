@@ -26,10 +26,18 @@ var _ = register(process.Spec{
 
 var helloLog = lineLog{
 	file: func(m *message.Message) (string, error) {
-		return path.Join("hello", string(m.From), "hello.log"), m.From.Check()
+		return path.Join(helloFolder, string(m.From), helloFile), m.From.Check()
 	},
 	text: func(m *message.Message) string {
-		return strings.TrimSpace("hello from " + string(m.From) + " " + strings.Join(m.Data, " "))
+		return strings.TrimSpace(helloFrom(m.From) + strings.Join(m.Data, " "))
 	},
 	rotate: rotateAt,
 }
+
+// helloFolder has a folder for each node, with a helloFile in it.
+const (
+	helloFolder = "hello"
+	helloFile   = "hello.log"
+)
+
+func helloFrom(n message.Node) string { return "hello from " + string(n) + " " }

@@ -44,7 +44,7 @@ func opCommand(ctx context.Context, c *process.Call) (process.Outcome, error) {
 	switch op.Cmd {
 	case message.OpPs:
 		// A tree may be larger than one part.
-		text, err = ps(c.Operator.Tree())
+		text, err = ProcessText(c.Operator.Tree())
 		for err == nil && len(text) > process.MaxPart {
 			err = c.Emit(ctx, []byte(text[:process.MaxPart]))
 			text = text[process.MaxPart:]
@@ -60,9 +60,9 @@ func opCommand(ctx context.Context, c *process.Call) (process.Outcome, error) {
 	return out, err
 }
 
-// ps shows a process tree, a line for each process; a child stands below its parent and
+// ProcessText shows a process tree, a line for each process; a child stands below its parent and
 // further to the right.
-func ps(t process.Tree) (string, error) {
+func ProcessText(t process.Tree) (string, error) {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "ID\tNAME\tSTATE\tSINCE\tRESTARTS\tLAST ERROR")

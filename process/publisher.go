@@ -143,6 +143,8 @@ func (p *Publisher) Serve(ctx context.Context) error {
 			if err := p.answer(a); err != nil {
 				return err
 			}
+		case asked := <-p.rt.asked:
+			asked.answer <- p.outlook(asked.about)
 		case err := <-p.settling:
 			p.settling = nil
 			p.stored(err)

@@ -33,6 +33,7 @@ type Outbox interface {
 	Settle(id kvstore.Stream, settled []kvstore.Settled) <-chan error
 	Remove(id kvstore.Stream, settled []kvstore.Settled) ([]message.ID, error)
 	Sent(message.ID) (kvstore.Life, error)
+	Retry(ids []message.ID) (retried []kvstore.Retried, rest []message.ID, err error)
 	Tell(msgs []message.Message, told [][]byte, lost uint64) ([]message.ID, error)
 	Unschedule(id message.ID, fits func(kvstore.Scheduled) bool, why string) ([]kvstore.Scheduled, error)
 	Awaited() ([]message.Node, error)
@@ -115,6 +116,7 @@ type route struct {
 	// cleared has one slot: messages were taken off the stream by an operator.
 	cleared chan struct{}
 	acks    chan ackOrNothing // answers to frames
+	asked   chan question     // who wants to know how it stands
 	// epoch is that of the stream when it is not that of the store, 0 otherwise. Only the
 	// publisher under way uses it.
 	epoch uint64
@@ -366,6 +368,7 @@ func (r *Router) Wake(id kvstore.Stream) {
 			here:    make(chan struct{}, 1),
 			cleared: make(chan struct{}, 1),
 			acks:    make(chan ackOrNothing, 64),
+			asked:   make(chan question),
 		}
 		r.routes[id] = rt
 		if r.serving {

@@ -21,12 +21,12 @@ const (
 // Tree is a process and what it supervises, as it was at one moment.
 type Tree struct {
 	Name     string    `json:"name"`
-	ID       int64     `json:"id,omitempty"` // see SupervisorOptions.IDs
-	State    State     `json:"state"`
-	Since    time.Time `json:"since"`              // begin of the state
-	Restarts int       `json:"restarts,omitempty"` // since it was added
-	Error    string    `json:"error,omitempty"`    // its latest failure
-	Children []Tree    `json:"children,omitempty"` // static ones in order, then dynamic ones by name
+	ID       int64     `json:"id,omitempty" doc:"by which stopProc knows it"` // see SupervisorOptions.IDs
+	State    State     `json:"state" doc:"starting, running, backoff, stopping or stopped"`
+	Since    time.Time `json:"since" doc:"when the state began"`
+	Restarts int       `json:"restarts,omitempty" doc:"since it was added"`
+	Error    string    `json:"error,omitempty" doc:"its latest failure"`
+	Children []Tree    `json:"children,omitempty" doc:"what it supervises, with the same keys"` // static ones in order, then dynamic ones by name
 }
 
 // Tree returns what the supervisor looks like now. A child whose Service has a method

@@ -176,7 +176,7 @@ func aclCheck(_ context.Context, f *aclFlags, s streams) error {
 		err = v.print(s.out)
 	}
 	if err == nil && !v.Allowed {
-		err = errDenied
+		err = exitStatus(exitDenied)
 	}
 	return err
 }

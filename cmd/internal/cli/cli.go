@@ -25,7 +25,9 @@ const (
 	exitDone        = 0
 	exitFailed      = 1
 	exitUsage       = 2
+	exitNoAnswer    = 3 // some nodes did not answer
 	exitDenied      = 4
+	exitTimeout     = 5
 	exitInterrupted = 130
 )
 
@@ -41,28 +43,49 @@ type command struct {
 	name    string
 	summary string
 	run     func(ctx context.Context, args []string, s streams) error
+	// operations are what it is made of; none for those that read their arguments themselves.
+	operations []operation
 }
 
 func commands() []command {
 	return []command{
-		{"acl", "show, explain and send the rules of who may do what", runACL},
-		{"audit", "see whether the audit log of the node that runs here is what was written", runAudit},
-		{"broker-config", "print a nats-server configuration with the permissions that the nodes need", runBrokerConfig},
-		{"demo", "see a command run on another node, with broker and nodes in a folder of their own", runDemo},
-		{"emulate", "run many nodes in this process, to see how a fleet of that size behaves", runEmulate},
-		{"keys", "show the key of this node, and say which keys of others it trusts", runKeys},
-		{"send", "hand messages to the node that runs here, from files or lines of its audit log", runSend},
-		{"version", "print the version", runVersion},
+		{name: "acl", summary: "show, explain and send the rules of who may do what", run: runACL},
+		{name: "audit", summary: "see whether the audit log of the node that runs here is what was written", run: runAudit},
+		{name: "broker-config", summary: "print a nats-server configuration with the permissions that the nodes need", run: runBrokerConfig},
+		single(completionOperation()),
+		several("config", "the settings of a node: show them, check them, or print the defaults", configOperations()...),
+		{name: "demo", summary: "see a command run on another node, with broker and nodes in a folder of their own", run: runDemo},
+		{name: "emulate", summary: "run many nodes in this process, to see how a fleet of that size behaves", run: runEmulate},
+		single(errorsOperation()),
+		{name: "keys", summary: "show the key of this node, and say which keys of others it trusts", run: runKeys},
+		single(methodsOperation()),
+		single(nodesOperation()),
+		single(psOperation()),
+		several("queue", "what waits, and what was given up: look at it, remove it, send it again", queueOperations()...),
+		single(runOperation()),
+		single(sendOperation()),
+		single(statusOperation()),
+		{name: "version", summary: "print the version", run: runVersion},
 	}
 }
-
-// errDenied ends a command that has said so itself.
-var errDenied = errors.New("denied")
 
 // usageError is an error in the arguments.
 type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
+
+// exitStatus is an exit code of which everything has been said.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
 
 // hinted adds a line of advice to an error.
 type hinted struct {
@@ -88,8 +111,10 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return exitDone
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
-	case errors.Is(err, errDenied):
-		return exitDenied
+	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		return int(status)
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "steward: %s\n", line)
@@ -100,6 +125,10 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	}
 	if errors.As(err, &usage) {
 		return exitUsage
+	}
+	var with exitError
+	if errors.As(err, &with) {
+		return with.code
 	}
 	return exitFailed
 }

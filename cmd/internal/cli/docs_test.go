@@ -34,6 +34,7 @@ func TestGeneratedDocumentsAreUpToDate(t *testing.T) {
 	registry := builtin(t)
 	for name, text := range map[string]string{
 		"methods.md":       methodsDocument(t, registry),
+		"commands.md":      commandsDocument(t),
 		"configuration.md": configurationDocument(t, registry),
 	} {
 		path := filepath.Join(root, "doc", name)

@@ -22,7 +22,7 @@ usage: steward emulate -nodes N [flags] [-- FLAGS OF EACH NODE]
 
   steward emulate -nodes 1000 -brokerAddress=10.0.0.1:4222 -centralNodeName=central
 
-  -nodes N                 how many (about four open files each)
+  -nodes N                 how many (about five open files each)
   -prefix NAME             their names are NAME1 to NAMEN (default node)
   -brokerAddress ADDRESS   that of the broker (default 127.0.0.1:4222)
   -centralNodeName NAME    who may use them (default central)

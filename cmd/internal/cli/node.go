@@ -94,7 +94,7 @@ A message is handed to a running node through its socket:
 
   nc -U tmp/steward.sock < example/req_cli_command.json
 
-exit codes: 0 done, 1 failed, 2 usage, 4 denied, 130 interrupted
+exit codes: 0 done, 1 failed, 2 usage, 3 some nodes did not answer, 4 denied, 5 timed out, 130 interrupted
 
 flags of a node:
 `, "help")

@@ -14,53 +14,145 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"steward/cmd/internal/audit"
 	"steward/message"
 )
 
-const sendHelp = `steward send hands messages to the node that runs here, through its socket, and prints the
-ids of those that it has accepted, one to a line.
+// sentMessage is what send prints with -json.
+type sentMessage struct {
+	ID    message.ID    `json:"id"`
+	State message.State `json:"state" doc:"accepted; with -wait how it ended: done, failed, expired or removed"`
+	Code  message.Code  `json:"code,omitempty" doc:"with -wait: how it ended, in one word"`
+	Text  string        `json:"text,omitempty" doc:"with -wait: why, for people"`
+}
 
-usage: steward send [flags] FILE...
-
-A FILE holds messages as JSON or YAML; - is the standard input. It may also hold lines of a
-node's audit log (<databaseFolder>/<node>.audit.log): their messages are sent again.
-
-  steward send example/req_cli_command.json
-  grep 06h0cc2c8w0000012d09p1y690 lib/central.audit.log | steward send -
-
-  -configFolder FOLDER   that of the node (default ./etc, or CONFIGFOLDER in the environment)
-  -socketFolder FOLDER   where its steward.sock is (default: as its configuration says)
-
-exit codes: 0 all were accepted, 1 not all were, 2 usage, 130 interrupted
-`
-
-func runSend(ctx context.Context, args []string, s streams) error {
-	flags := flag.NewFlagSet("send", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	configFolder := flags.String("configFolder", "", "")
-	socketFolder := flags.String("socketFolder", "", "")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		_, werr := io.WriteString(s.out, sendHelp)
-		return errors.Join(werr, flag.ErrHelp)
-	} else if err != nil {
-		return usageError{hinted{fmt.Errorf("send: %w", err), "steward send -h"}}
+func sendOperation() operation {
+	return operation{
+		name: "send", args: "FILE...", least: 1, most: -1, local: true, result: sentMessage{}, lines: true,
+		short: "hand messages to the node that runs here, from files or lines of its audit log",
+		about: `send hands messages to the node that runs here, through its socket, and prints the ids of those that it has
+accepted, one to a line. A FILE holds messages as JSON or YAML; - is the standard input. It may also hold lines of a node's audit
+log (<databaseFolder>/<node>.audit.log): their messages are sent again.`,
+		example: "steward send example/req_cli_command.json\nsteward send -wait -timeout 10m upgrade.json\ngrep 06h0cc2c8w0000012d09p1y690 lib/central.audit.log | steward send -",
+		exits:   "1 not all were accepted; with -wait: 1 some failed, 3 some were not delivered, 4 denied, 5 timed out",
+		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+			wait := flags.Bool("wait", false, "wait until all have ended, and their replies are here; say of those that did not end well how they did")
+			timeout := flags.Duration("timeout", 0, "give up waiting after this `TIME`, such as 90s or 10m (default: never)")
+			return func(ctx context.Context, c *call) error { return send(ctx, c, *wait, *timeout) }
+		},
 	}
-	if flags.NArg() == 0 {
-		return usageError{hinted{errors.New("send: no file"), "steward send FILE, or - for the standard input; steward send -h"}}
-	}
-	socket, err := socketOf(*configFolder, *socketFolder, s.env)
+}
+
+func send(ctx context.Context, c *call, wait bool, timeout time.Duration) error {
+	cfg, err := c.config()
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	var errs []error
-	for _, name := range flags.Args() {
-		if err := sendFile(ctx, socket, name, s); err != nil {
-			errs = append(errs, err)
+	var all []message.ID
+	for _, name := range c.args {
+		ids, err := sendFile(ctx, filepath.Join(cfg.SocketFolder, "steward.sock"), name, c.in)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
+		for _, id := range ids {
+			switch {
+			case !c.json:
+				fmt.Fprintln(c.out, id)
+			case !wait:
+				err = c.printJSON(sentMessage{ID: id, State: message.StateAccepted})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		all = append(all, ids...)
 	}
-	return errors.Join(errs...)
+	err = errors.Join(errs...)
+	if !wait || len(all) == 0 || ctx.Err() != nil {
+		return err
+	}
+	if werr := c.waitFor(ctx, all, timeout); werr != nil && err == nil {
+		return werr // one that was not accepted counts for more
+	}
+	return err
+}
+
+// waitFor waits until messages have ended, and says which did not end well.
+func (c *call) waitFor(ctx context.Context, ids []message.ID, timeout time.Duration) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if timeout > 0 {
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	var mu sync.Mutex // guards what follows, and the output
+	codes := map[int]bool{}
+	ended := 0
+	progress := c.progress()
+	err = inParallel(len(ids), mostWaiting, func(i int) error {
+		st, err := client.Status(ctx, ids[i].String(), true)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ended++
+		why, code := howEnded(&st)
+		codes[code] = true
+		progress("")
+		if code != exitDone {
+			fmt.Fprintf(c.err, "steward: send: %s: %s\n", ids[i], strings.Join(strings.Fields(why), " "))
+		}
+		if c.json {
+			l := lifeOf(&st)
+			err = c.printJSON(sentMessage{ids[i], l.State, l.Code, l.Text})
+		}
+		progress(fmt.Sprintf("%d of %d have ended", ended, len(ids)))
+		return err
+	})
+	progress("")
+	if errors.Is(err, context.DeadlineExceeded) {
+		return exitError{hinted{fmt.Errorf("%d of %d have not ended after %v", len(ids)-ended, len(ids), timeout), "steward status ID says for what one waits"}, exitTimeout}
+	}
+	if err != nil {
+		return err
+	}
+	return exitOf(codes)
+}
+
+// exitOf is the error for several ends that were told: their code if it is the same for all that were not good.
+func exitOf(codes map[int]bool) error {
+	code := exitDone
+	for c := range codes {
+		if c != exitDone && code != exitDone {
+			return exitStatus(exitFailed)
+		}
+		code = max(code, c)
+	}
+	if code == exitDone {
+		return nil
+	}
+	return exitStatus(code)
+}
+
+// progress returns what puts a line on a terminal in the place of the last one. Where there is no terminal,
+// nobody needs it.
+func (c *call) progress() func(line string) {
+	file, ok := c.err.(*os.File)
+	if !ok {
+		return func(string) {}
+	}
+	if fi, err := file.Stat(); err != nil || fi.Mode()&os.ModeCharDevice == 0 {
+		return func(string) {}
+	}
+	return func(line string) { fmt.Fprintf(file, "\r\x1b[K%s", line) }
 }
 
 // socketOf returns the socket of the node that has this configuration.
@@ -72,41 +164,45 @@ func socketOf(configFolder, socketFolder string, env []string) (string, error) {
 	return filepath.Join(cfg.SocketFolder, "steward.sock"), nil
 }
 
-func sendFile(ctx context.Context, socket, name string, s streams) error {
-	in := s.in
+// sendFile hands in what a file holds, and returns the ids of what was accepted.
+func sendFile(ctx context.Context, socket, name string, stdin io.Reader) ([]message.ID, error) {
+	in := stdin
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return fmt.Errorf("send: %w", err)
+			return nil, err
 		}
 		defer f.Close()
 		in = f
 	}
 	text, err := messagesOf(in)
 	if err != nil {
-		return fmt.Errorf("send %s: %w", name, err)
+		return nil, err
 	}
-	if err := hand(ctx, socket, text, s.out); err != nil {
-		return fmt.Errorf("send %s: %w", name, err)
-	}
-	return nil
+	return handAll(ctx, socket, text)
 }
 
 // hand writes messages to a node's socket and prints the ids of those that the node has accepted.
 func hand(ctx context.Context, socket string, text io.Reader, out io.Writer) error {
-	ids, refused, err := handIn(ctx, socket, text)
+	ids, err := handAll(ctx, socket, text)
 	for _, id := range ids {
 		fmt.Fprintln(out, id)
 	}
+	return err
+}
+
+// handAll is handIn for who takes it for an error when not all is accepted.
+func handAll(ctx context.Context, socket string, text io.Reader) ([]message.ID, error) {
+	ids, refused, err := handIn(ctx, socket, text)
 	switch {
 	case err != nil:
-		return err
+		return ids, err
 	case len(refused) > 0:
-		return errors.Join(refused...)
+		return ids, errors.Join(refused...)
 	case len(ids) == 0:
-		return errors.New("it holds no message")
+		return nil, errors.New("it holds no message")
 	}
-	return nil
+	return ids, nil
 }
 
 // messagesOf returns what is to be written to the socket: in as it is, or the messages of the lines

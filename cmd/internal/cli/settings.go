@@ -14,6 +14,11 @@ func configOf(env []string, given ...string) (*config.Config, error) {
 			args = append(args, "-"+given[i]+"="+given[i+1])
 		}
 	}
+	return configFrom(args, env)
+}
+
+// configFrom loads the configuration of a node that is started with these flags.
+func configFrom(args, env []string) (*config.Config, error) {
 	registry, err := methods.Builtin()
 	if err != nil {
 		return nil, err

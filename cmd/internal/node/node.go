@@ -144,7 +144,11 @@ func (n *Node) openFolders() error {
 			return fmt.Errorf("make folder: %w", err)
 		}
 	}
-	files, err := os.OpenRoot(n.cfg.SubscribersDataFolder)
+	folder, err := filepath.Abs(n.cfg.SubscribersDataFolder)
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	files, err := os.OpenRoot(folder)
 	if err != nil {
 		return fmt.Errorf("open data folder: %w", err)
 	}

@@ -53,6 +53,10 @@ func (n *Node) openTree() error {
 	if n.users != nil {
 		children = append(children, child("broker users", func() process.Service { return n.users }))
 	}
+	control, err := n.control()
+	if err != nil {
+		return err
+	}
 	socket, err := n.socket()
 	if err != nil {
 		return err
@@ -61,7 +65,7 @@ func (n *Node) openTree() error {
 	if err != nil {
 		return err
 	}
-	children = append(children, child("socket", socket), child("ways in", func() process.Service { return ways }))
+	children = append(children, child("control", control), child("socket", socket), child("ways in", func() process.Service { return ways }))
 	outside, err := n.outside()
 	if err != nil {
 		return err
@@ -169,6 +173,9 @@ func (n *Node) outside() (*process.Supervisor, error) {
 	return n.supervisor("outside", children)
 }
 
+// helloPrefix stands before the version in a hello.
+const helloPrefix = "steward "
+
 // hello says at intervals that this node is there, for the first time when there is a link.
 // A hello that finds no link is not kept.
 func (n *Node) hello(every time.Duration) process.Service {
@@ -188,7 +195,7 @@ func (n *Node) hello(every time.Duration) process.Service {
 		defer tick.Stop()
 		for {
 			m := message.Message{To: n.cfg.CentralNodeName, Method: message.MethodHello, ReplyMethod: message.MethodNone,
-				Data: []string{"steward " + n.opts.Version}, MethodTimeout: n.cfg.DefaultMethodTimeout}
+				Data: []string{helloPrefix + n.opts.Version}, MethodTimeout: n.cfg.DefaultMethodTimeout}
 			if err := n.router.SendUnacked(&m); err != nil {
 				n.log.Debug("hello not sent", logattr.Err(err))
 			}

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"steward/internal/logattr"
 	"steward/kvstore"
 	"steward/message"
 	"steward/message/wire"
+	"steward/methods"
 	"steward/process"
+	"steward/process/control"
 	"steward/process/ingress"
 )
 
@@ -29,6 +32,38 @@ func (n *Node) socketOptions(name string) ingress.Options {
 		IdleTimeout: n.cfg.SocketIdleTimeout,
 		Log:         n.log.With(logattr.Process(name)),
 	}
+}
+
+// control makes the socket of the operator's commands.
+func (n *Node) control() (func() process.Service, error) {
+	return checked(func() (process.Service, error) {
+		return control.NewServer(control.Options{
+			Path: filepath.Join(n.cfg.SocketFolder, control.SocketName),
+			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos,
+			Log: n.log.With(logattr.Process("control")),
+		})
+	})
+}
+
+func (n *Node) info() control.NodeInfo {
+	linked, _ := n.Link()
+	return control.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
+}
+
+// hellos returns the last hello of each node. What a node says of itself begins with its version.
+func (n *Node) hellos() ([]control.Hello, error) {
+	last, err := methods.Hellos(n.files)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]control.Hello, len(last))
+	for i, h := range last {
+		all[i] = control.Hello{Node: h.Node, At: h.At, Text: h.Text}
+		if rest, ok := strings.CutPrefix(h.Text, helloPrefix); ok {
+			all[i].Version, all[i].Text, _ = strings.Cut(rest, " ")
+		}
+	}
+	return all, nil
 }
 
 // ways makes the branch of the ways in besides the socket. When one of them does not work

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"steward/message"
+)
+
+const commandsHead = `# Commands
+
+` + "`steward`" + ` without a command runs a node. The commands are for operators, on the machine of a node, as its user. Those that ask the
+node do so through ` + "`<socketFolder>/control.sock`" + `, which is the node's user's alone: who may open it may do all of
+this. ` + "`-configFolder`" + ` or ` + "`-socketFolder`" + ` says which node is meant; without them it is the one that is started in the current folder.
+
+Flags have one dash or two, and stand before or behind the arguments. What was asked for goes to stdout, everything else to stderr: an error as
+` + "`steward: what: why`" + `, with ` + "`hint:`" + ` where there is something to do about it.
+
+**Exit codes** are 0 done, 1 failed, 2 usage, 3 some nodes did not answer, 4 denied, 5 timed out, 130 interrupted. Each command
+says what they mean for it.
+
+**` + "`-json`" + `** prints what its table says: one value on one line, or a line for each. Keys are not renamed and not taken away; there may
+be more of them one day. A key without a value may be left out. Times are as in RFC 3339.
+
+| command | does |
+|---|---|
+`
+
+func commandsDocument(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString(generated + commandsHead)
+	for _, c := range commands() {
+		fmt.Fprintf(&b, "| [`steward %s`](#steward-%s) | %s |\n", c.name, c.name, cell(c.summary))
+	}
+	for _, c := range commands() {
+		fmt.Fprintf(&b, "\n## steward %s\n\n", c.name)
+		if len(c.operations) == 0 {
+			handWritten(t, &b, c)
+			continue
+		}
+		if len(c.operations) > 1 {
+			fmt.Fprintf(&b, "%s. `steward %s` alone is `steward %s`.\n", capital(c.summary), c.name, c.operations[0].name)
+		}
+		for i := range c.operations {
+			o := &c.operations[i]
+			if len(c.operations) > 1 {
+				fmt.Fprintf(&b, "\n### steward %s\n\n", o.name)
+			}
+			operationDocument(&b, o)
+		}
+	}
+	return b.String()
+}
+
+// handWritten shows the help of a command that reads its arguments itself.
+func handWritten(t *testing.T, b *strings.Builder, c command) {
+	var out, stderr bytes.Buffer
+	if code := Run(t.Context(), []string{c.name, "-h"}, nil, nil, &out, &stderr); code != exitDone || out.Len() == 0 {
+		b.WriteString(capital(c.summary) + ".\n") // it has no help of its own
+		return
+	}
+	fmt.Fprintf(b, "```text\n%s\n```\n", strings.TrimSpace(out.String()))
+}
+
+func operationDocument(b *strings.Builder, o *operation) {
+	about := strings.ReplaceAll(strings.TrimPrefix(o.about, o.name+" "), "<", `\<`)
+	fmt.Fprintf(b, "    steward %s\n\n%s\n\n```sh\n%s\n```\n", o.usage(), capital(about), o.example)
+	flags, _ := o.flags(&call{})
+	if lines := flagLines(flags); len(lines) > 0 {
+		b.WriteString("\n| flag | |\n|---|---|\n")
+		for _, l := range lines {
+			fmt.Fprintf(b, "| `%s` | %s |\n", l[0], cell(l[1]))
+		}
+	}
+	fmt.Fprintf(b, "\nExit codes: %s.\n", o.exitCodes())
+	if o.result == nil {
+		return
+	}
+	each := "one value"
+	if o.lines {
+		each = "a line for each"
+	}
+	fmt.Fprintf(b, "\n`-json` prints %s:\n\n| key | | |\n|---|---|---|\n", each)
+	keys(b, reflect.TypeOf(o.result), "", nil)
+}
+
+// keys writes a row for each key of the JSON of a type.
+func keys(b *strings.Builder, t reflect.Type, prefix string, above []reflect.Type) {
+	above = append(above, t)
+	for f := range t.Fields() {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		inner, kind := f.Type, "number"
+		for inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		many := ""
+		if inner.Kind() == reflect.Slice && inner != reflect.TypeFor[json.RawMessage]() {
+			inner, many = inner.Elem(), "[]"
+		}
+		switch inner {
+		case reflect.TypeFor[time.Time]():
+			kind = "time"
+		case reflect.TypeFor[message.ID]():
+			kind = "id"
+		case reflect.TypeFor[json.RawMessage]():
+			kind = "object"
+		default:
+			if k, ok := map[reflect.Kind]string{reflect.Struct: "object", reflect.String: "string", reflect.Bool: "bool"}[inner.Kind()]; ok {
+				kind = k
+			}
+		}
+		doc := f.Tag.Get("doc")
+		if strings.Contains(options, "omitempty") {
+			kind += ", may be absent"
+		}
+		fmt.Fprintf(b, "| `%s%s%s` | %s | %s |\n", prefix, name, many, kind, cell(doc))
+		if strings.HasPrefix(kind, "object") && inner.Kind() == reflect.Struct && !slices.Contains(above, inner) {
+			keys(b, inner, prefix+name+many+".", above)
+		}
+	}
+}
+
+// Each operation has what its help is made of, and each key of its JSON is said once.
+func TestOperationsAreComplete(t *testing.T) {
+	for _, c := range commands() {
+		for _, o := range c.operations {
+			if o.short == "" || o.about == "" || o.example == "" || o.define == nil || strings.Contains(o.short, "\n") {
+				t.Errorf("%s lacks a text", o.name)
+			}
+			if !strings.HasPrefix(o.about, o.name+" ") || !strings.Contains(o.example, "steward "+strings.Fields(o.name)[0]) {
+				t.Errorf("%s: its texts do not begin with its name", o.name)
+			}
+			if o.result == nil {
+				continue
+			}
+			seen := map[string]bool{}
+			for f := range reflect.TypeOf(o.result).Fields() {
+				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				if name == "" || seen[name] {
+					t.Errorf("%s: key %q of %s", o.name, name, f.Name)
+				}
+				seen[name] = true
+			}
+		}
+	}
+}

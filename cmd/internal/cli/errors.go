@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"steward/message"
+	"steward/methods"
+)
+
+// errorLine is what errors prints with -json.
+type errorLine struct {
+	Time string     `json:"time" doc:"when its sender accepted it"`
+	ID   message.ID `json:"id" doc:"of the message that brought it"`
+	Text string     `json:"text" doc:"what failed: key=value pairs"`
+}
+
+func errorsOperation() operation {
+	return operation{
+		name: "errors", args: "[NODE]", most: 1, local: true, result: errorLine{}, lines: true, values: "nodes",
+		short: "what failed lately, here and on the nodes that tell this one",
+		about: `errors prints the last lines of the error log, of all nodes or of one: what failed there, and when. All
+nodes send their errors to central, so that is where to look. The files are read without asking the node, which need
+not run.`,
+		example: "steward errors\nsteward errors -f ship1",
+		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+			follow := flags.Bool("f", false, "go on with what is written, until Ctrl-C")
+			n := flags.Int("n", 20, "the last `N` lines; 0: all, or none with -f")
+			return func(ctx context.Context, c *call) error { return errorLog(ctx, c, *n, *follow) }
+		},
+	}
+}
+
+func errorLog(ctx context.Context, c *call, n int, follow bool) error {
+	if n < 0 {
+		return usageError{errors.New("-n is negative")}
+	}
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	log := methods.ErrorLog{Folder: cfg.SubscribersDataFolder, Log: newLogger(c.err, cfg)}
+	// A node that runs knows better than the settings, which may have changed.
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	self, central := cfg.NodeName, cfg.CentralNodeName
+	if info, err := client.Node(ctx); err == nil {
+		log.Folder, self, central = info.DataFolder, info.Node, info.Central
+	}
+	if len(c.args) == 1 {
+		log.Node = message.Node(c.args[0])
+		if err := log.Node.Check(); err != nil {
+			return usageError{err}
+		}
+	}
+	none := true
+	show := func(line string) error {
+		none = false
+		return c.errorLine(line)
+	}
+	if follow {
+		err = log.Follow(ctx, n, show)
+	} else {
+		err = log.Last(n, show)
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return hinted{err, "run the command as the user of the node"}
+	}
+	if err == nil && none {
+		fmt.Fprintln(c.err, "no errors are known here")
+		if central != self {
+			fmt.Fprintf(c.err, "hint: the errors of this node are on %s\n", central)
+		}
+	}
+	return err
+}
+
+// errorLine prints a line of the error log.
+func (c *call) errorLine(line string) error {
+	if !c.json {
+		_, err := fmt.Fprintln(c.out, line)
+		return err
+	}
+	var l errorLine
+	var id string
+	l.Time, l.Text, _ = strings.Cut(line, " ")
+	id, l.Text, _ = strings.Cut(l.Text, " ")
+	l.ID, _ = message.ParseID(id) // a line that somebody else has written has none
+	return c.printJSON(l)
+}

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+
+	"steward/message"
+	"steward/methods"
+	"steward/process/control"
+)
+
+func psOperation() operation {
+	return operation{
+		name: "ps", args: "[NODE]", most: 1, local: true, result: control.Process{}, values: "nodes",
+		short: "the processes of a node",
+		about: `ps shows the processes of the node that runs here, each below the one that supervises it: since when
+it is in its state, how often it was started anew, and what it failed with last. With a NODE it asks that one, which
+takes a message there and back.`,
+		example: "steward ps\nsteward ps ship1",
+		exits:   "3 the node did not answer, 4 denied, 5 timed out",
+		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+			timeout := flags.Duration("timeout", 30*time.Second, "how long to wait for another node, as a `TIME` such as 10s")
+			return func(ctx context.Context, c *call) error {
+				if len(c.args) == 1 {
+					return remotePs(ctx, c, *timeout)
+				}
+				client, err := c.client()
+				if err != nil {
+					return err
+				}
+				defer client.Close()
+				tree, err := client.Processes(ctx)
+				if err != nil {
+					return err
+				}
+				if c.json {
+					return c.printJSON(tree)
+				}
+				text, err := methods.ProcessText(tree)
+				if err == nil {
+					_, err = io.WriteString(c.out, text)
+				}
+				return err
+			}
+		},
+	}
+}
+
+// remotePs asks another node for its processes.
+func remotePs(ctx context.Context, c *call, timeout time.Duration) (err error) {
+	if c.json {
+		return usageError{hinted{errors.New("-json is for the processes of the node that runs here"), "run it on that node: steward run " + c.args[0] + " -- steward ps -json"}}
+	}
+	if timeout <= 0 {
+		return usageError{errors.New("-timeout has to be above 0")}
+	}
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	e, err := c.newErrands(bounded, c.args)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.close()) }()
+	err = e.send(bounded, map[string]any{"method": message.MethodOpCommand, "operation": map[string]any{"opCmd": message.OpPs},
+		"retries": 0, "ttl": seconds(timeout), "methodTimeout": seconds(timeout)})
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	err = e.wait(bounded, func(_ *errand, piece []byte) error { _, err := text.Write(piece); return err }, nil)
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if why, code := e.all[0].failed(); code != exitDone {
+		return exitError{hinted{fmt.Errorf("%s: %s", e.all[0].node, why), "steward nodes says when a node was heard of last"}, code}
+	}
+	_, err = c.out.Write(text.Bytes())
+	return err
+}

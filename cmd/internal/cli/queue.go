@@ -1,0 +1,242 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"time"
+
+	"steward/message"
+	"steward/process/control"
+)
+
+// queueShown is what queue ls prints with -json.
+type queueShown struct {
+	Waiting []control.Stream `json:"waiting" doc:"what waits, by receiver and method"`
+	GivenUp []control.Queued `json:"givenUp" doc:"what was given up, oldest first"`
+}
+
+func queueOperations() []operation {
+	const which = "\nAll of -to, -method and -older that are given have to fit."
+	return []operation{
+		{
+			name: "queue ls", local: true, result: queueShown{},
+			short:   "what waits, by receiver and method, and what was given up",
+			about:   "queue ls shows what waits on this node, by receiver and method, and what was given up." + which,
+			example: "steward queue ls -to ship1",
+			define:  filtered(false, queueList),
+		},
+		{
+			name: "queue show", args: "[ID...]", most: -1, local: true, result: control.Queued{}, lines: true,
+			short:   "the messages themselves",
+			about:   "queue show prints messages that wait, in their order, or with -given-up those that were given up." + which,
+			example: "steward queue show -to ship1 -n 10\nsteward queue show -given-up 06h0cc2c8w0000012d09p1y690",
+			define:  filtered(true, queueShow),
+		},
+		{
+			name: "queue rm", args: "[ID...]", most: -1, local: true, result: control.Removed{}, lines: true,
+			short: "take messages off, or forget what was given up",
+			about: `queue rm takes messages off the queue. They end as removed, and are kept among what was given up; with
+-given-up it is those that are forgotten. A message that was under way may arrive all the same.` + which,
+			example: "steward queue rm 06h0cc2c8w0000012d09p1y690\nsteward queue rm -to ship1 -older 24h\nsteward queue rm -given-up -all",
+			define:  filtered(true, queueRemove),
+		},
+		{
+			name: "queue retry", args: "[ID...]", most: -1, local: true, result: control.Retried{}, lines: true,
+			short: "send again what was given up",
+			about: `queue retry sends messages again that were given up. Each becomes a new message with an id of its own, which
+is printed behind the old one; steward status of the old one names it too.` + which,
+			example: "steward queue retry 06h0cc2c8w0000012d09p1y690\nsteward queue retry -to ship1\nsteward queue retry -all",
+			define:  filtered(false, queueRetry),
+		},
+	}
+}
+
+// filtered makes a definition with the flags that say which messages are meant.
+func filtered(givenUp bool, do func(ctx context.Context, c *call, client *control.Client, f control.Filter, n int) error) func(*flag.FlagSet) func(context.Context, *call) error {
+	return func(flags *flag.FlagSet) func(context.Context, *call) error {
+		var f control.Filter
+		flags.StringVar((*string)(&f.To), "to", "", "those for this `NODE`")
+		flags.StringVar((*string)(&f.Method), "method", "", "those for this `METHOD`")
+		flags.DurationVar(&f.OlderThan, "older", 0, "those that were accepted longer than this `TIME` ago, such as 90s or 24h")
+		if givenUp {
+			flags.BoolVar(&f.GivenUp, "given-up", false, "those that were given up, in place of those that wait")
+		}
+		n := 0
+		switch flags.Name() {
+		case "queue rm", "queue retry":
+			flags.BoolVar(&f.All, "all", false, "all of them")
+		default:
+			flags.IntVar(&n, "n", 50, "the first `N` messages of a list; 0: all")
+		}
+		return func(ctx context.Context, c *call) error {
+			f.IDs = c.args
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			return do(ctx, c, client, f, n)
+		}
+	}
+}
+
+func queueList(ctx context.Context, c *call, client *control.Client, f control.Filter, n int) error {
+	shown := queueShown{Waiting: []control.Stream{}, GivenUp: []control.Queued{}}
+	err := client.Streams(ctx, f, func(s control.Stream) error {
+		if f.OlderThan == 0 || time.Since(s.Accepted) > f.OlderThan {
+			shown.Waiting = append(shown.Waiting, s)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.GivenUp = true
+	ask := n
+	if n > 0 {
+		ask++ // to see whether there are more
+	}
+	if err := client.Queued(ctx, f, ask, func(q control.Queued) error {
+		shown.GivenUp = append(shown.GivenUp, q)
+		return nil
+	}); err != nil {
+		return err
+	}
+	more := n > 0 && len(shown.GivenUp) > n
+	if more {
+		shown.GivenUp = shown.GivenUp[:n]
+	}
+	if c.json {
+		return c.printJSON(shown)
+	}
+	if len(shown.Waiting)+len(shown.GivenUp) == 0 {
+		fmt.Fprintln(c.out, "nothing waits, and nothing is kept that was given up")
+		return nil
+	}
+	if len(shown.Waiting) > 0 {
+		fmt.Fprintln(c.out, "waiting:")
+		t := c.table("TO", "METHOD", "MESSAGES", "SIZE", "OLDEST", "ATTEMPTS", "NEXT", "WHY")
+		for _, s := range shown.Waiting {
+			attempts, next, why := "", "", ""
+			if d := s.Delivery; d != nil {
+				attempts, why = fmt.Sprint(d.Attempts)+of(d.Retries), d.Reason
+				if d.Next != nil {
+					next = "in " + span(max(0, time.Until(*d.Next)))
+				}
+				if !d.Linked {
+					why = "no link to the broker"
+				}
+			}
+			t.row(s.To, s.Method, s.Messages, size(s.Bytes), span(time.Since(s.Accepted)), attempts, next, why)
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
+	if len(shown.GivenUp) == 0 {
+		return nil
+	}
+	if len(shown.Waiting) > 0 {
+		fmt.Fprintln(c.out)
+	}
+	fmt.Fprintln(c.out, "given up:")
+	if err := printQueued(c, shown.GivenUp); err != nil {
+		return err
+	}
+	if more {
+		fmt.Fprintf(c.out, "and more; -n 0 shows all\n")
+	}
+	return nil
+}
+
+func printQueued(c *call, list []control.Queued) error {
+	t := c.table("ID", "TO", "METHOD", "GIVEN UP", "ATTEMPTS", "WHY")
+	for _, q := range list {
+		t.row(q.ID, q.To, q.Method, span(time.Since(*q.GivenUp))+" ago", q.Attempts, string(q.Code)+": "+q.Text)
+	}
+	return t.flush()
+}
+
+func queueShow(ctx context.Context, c *call, client *control.Client, f control.Filter, n int) error {
+	shown := 0
+	err := client.Queued(ctx, f, n, func(q control.Queued) error {
+		shown++
+		if c.json {
+			return c.printJSON(q)
+		}
+		if shown > 1 {
+			fmt.Fprintln(c.out)
+		}
+		fmt.Fprintf(c.out, "%s  %s to %s, accepted %s ago\n", q.ID, q.Method, q.To, span(time.Since(q.Accepted)))
+		if q.GivenUp != nil {
+			fmt.Fprintf(c.out, "given up %s ago, after %s: %s: %s\n", span(time.Since(*q.GivenUp)), count(q.Attempts, "attempt"), q.Code, q.Text)
+		}
+		if q.Bytes > 0 {
+			fmt.Fprintf(c.out, "a reply, with %s in its body\n", size(uint64(q.Bytes)))
+		}
+		var text bytes.Buffer
+		if err := json.Indent(&text, q.Message, "", "  "); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(c.out, text.String())
+		return err
+	})
+	if err == nil && shown == 0 {
+		return nothing(f)
+	}
+	return err
+}
+
+// nothing is the error for a filter that no message fits.
+func nothing(f control.Filter) error {
+	what := "waits"
+	hint := "steward queue shows what waits; with -given-up it is about what was given up"
+	if f.GivenUp {
+		what, hint = "was given up", "steward queue shows what was given up"
+	}
+	if len(f.IDs) == 1 {
+		return hinted{fmt.Errorf("no message %s %s", message.Quote(f.IDs[0]), what), "steward status " + f.IDs[0] + " says where it is"}
+	}
+	return hinted{errors.New("nothing that fits " + what), hint}
+}
+
+func queueRemove(ctx context.Context, c *call, client *control.Client, f control.Filter, _ int) error {
+	total := 0
+	err := client.Remove(ctx, f, func(r control.Removed) error {
+		total += r.Messages
+		if c.json {
+			return c.printJSON(r)
+		}
+		did := "removed"
+		if r.GivenUp {
+			did = "forgot"
+		}
+		_, err := fmt.Fprintf(c.out, "%s %s: %s to %s\n", did, count(r.Messages, "message"), r.Method, r.To)
+		return err
+	})
+	if err == nil && total == 0 {
+		return nothing(f)
+	}
+	return err
+}
+
+func queueRetry(ctx context.Context, c *call, client *control.Client, f control.Filter, _ int) error {
+	total := 0
+	err := client.Retry(ctx, f, func(r control.Retried) error {
+		total++
+		if c.json {
+			return c.printJSON(r)
+		}
+		_, err := fmt.Fprintf(c.out, "%s %s  %s to %s\n", r.ID, r.NewID, r.Method, r.To)
+		return err
+	})
+	if err == nil && total == 0 {
+		f.GivenUp = true
+		return nothing(f)
+	}
+	return err
+}

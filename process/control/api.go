@@ -1,0 +1,129 @@
+package control
+
+import (
+	"encoding/json"
+	"time"
+
+	"steward/message"
+	"steward/process"
+)
+
+// SocketName is the name of the socket in the socket folder.
+const SocketName = "control.sock"
+
+// NodeInfo is what a node says of itself.
+type NodeInfo struct {
+	Node    message.Node `json:"node" doc:"its name"`
+	Central message.Node `json:"central" doc:"the node that gets errors and hellos"`
+	Version string       `json:"version" doc:"of the program"`
+	Linked  bool         `json:"linked" doc:"whether there is a link to the broker"`
+	// DataFolder is the folder below which methods write files, from the root of the file system on.
+	DataFolder string `json:"dataFolder" doc:"the folder below which methods write files"`
+}
+
+// Status is what a node knows of one message.
+type Status struct {
+	ID       message.ID      `json:"id" doc:"of the message"`
+	Node     message.Node    `json:"node" doc:"the node that was asked"`
+	Accepted time.Time       `json:"accepted" doc:"when it was accepted, by the clock of its sender"`
+	Ended    bool            `json:"ended" doc:"whether it has ended as far as this node has to do with it"`
+	Sent     *Life           `json:"sent,omitempty" doc:"its way to the receiver, if it was accepted here"`
+	Received *Life           `json:"received,omitempty" doc:"its run here, if it came to this node"`
+	Delivery *Delivery       `json:"delivery,omitempty" doc:"the attempt to deliver it that is under way"`
+	GivenUp  bool            `json:"givenUp" doc:"whether it is kept among what was given up, and can be sent again"`
+	Message  json.RawMessage `json:"message,omitempty" doc:"the message as it can be sent, as long as it waits, runs, or is kept"`
+	Bytes    int             `json:"bytes,omitempty" doc:"size of the body of a reply"`
+}
+
+// Life is what is known of a message at one node.
+type Life struct {
+	Peer      message.Node   `json:"peer" doc:"the other node"`
+	Method    message.Method `json:"method"`
+	State     message.State  `json:"state" doc:"accepted, delivered, received, done, failed, expired or removed"`
+	Code      message.Code   `json:"code,omitempty" doc:"how it ended, in one word"`
+	Text      string         `json:"text,omitempty" doc:"why, for people"`
+	Exit      int            `json:"exit,omitempty" doc:"exit status of a command that failed"`
+	Stderr    string         `json:"stderr,omitempty" doc:"the beginning of what a command wrote there"`
+	Attempts  int            `json:"attempts,omitempty" doc:"to deliver it, or to run it"`
+	Reply     bool           `json:"reply,omitempty" doc:"whether a reply is awaited"`
+	Delivered *time.Time     `json:"delivered,omitempty" doc:"when its ACK came"`
+	Started   *time.Time     `json:"started,omitempty" doc:"when its run began, by the clock of the node that ran it"`
+	Ended     *time.Time     `json:"ended,omitempty" doc:"when it ended"`
+}
+
+// Delivery is how the delivery of a message stands.
+type Delivery struct {
+	Attempts int        `json:"attempts" doc:"attempts without an ACK since the node started"`
+	Retries  int        `json:"retries" doc:"attempts that there are, 0 for no end"`
+	Next     *time.Time `json:"next,omitempty" doc:"when the attempt, or the wait before the next one, is over"`
+	Reason   string     `json:"reason,omitempty" doc:"why there was no ACK, as far as that is known"`
+	Linked   bool       `json:"linked" doc:"whether there is a link to the broker"`
+}
+
+// Stream is what waits for one method of one node.
+type Stream struct {
+	To       message.Node   `json:"to"`
+	Method   message.Method `json:"method"`
+	Messages uint64         `json:"messages" doc:"how many wait"`
+	Bytes    uint64         `json:"bytes"`
+	Oldest   message.ID     `json:"oldest" doc:"id of the first one"`
+	Accepted time.Time      `json:"accepted" doc:"when that was accepted"`
+	Delivery *Delivery      `json:"delivery,omitempty" doc:"how its delivery stands"`
+}
+
+// Queued is a message that waits, or was given up.
+type Queued struct {
+	ID       message.ID      `json:"id"`
+	To       message.Node    `json:"to"`
+	Method   message.Method  `json:"method"`
+	Accepted time.Time       `json:"accepted"`
+	GivenUp  *time.Time      `json:"givenUp,omitempty" doc:"when it was given up; absent for one that waits"`
+	Code     message.Code    `json:"code,omitempty" doc:"why, in one word"`
+	Text     string          `json:"text,omitempty" doc:"why, for people"`
+	Attempts int             `json:"attempts,omitempty" doc:"attempts to deliver it"`
+	Message  json.RawMessage `json:"message" doc:"as it can be sent"`
+	Bytes    int             `json:"bytes,omitempty" doc:"size of the body of a reply"`
+}
+
+// Removed says how many messages of a stream were removed, or forgotten.
+type Removed struct {
+	To       message.Node   `json:"to"`
+	Method   message.Method `json:"method"`
+	Messages int            `json:"messages"`
+	GivenUp  bool           `json:"givenUp" doc:"they had been given up, and are forgotten"`
+}
+
+// Retried is a message that was given up and is sent again.
+type Retried struct {
+	ID     message.ID     `json:"id" doc:"under which it was given up"`
+	NewID  message.ID     `json:"newID" doc:"under which it is sent again"`
+	To     message.Node   `json:"to"`
+	Method message.Method `json:"method"`
+}
+
+// Hello is the last hello of a node.
+type Hello struct {
+	Node    message.Node
+	At      time.Time
+	Text    string
+	Version string
+}
+
+// Peer is a node that said hello here, or for which something waits.
+type Peer struct {
+	Node    message.Node `json:"node"`
+	Hello   *time.Time   `json:"hello,omitempty" doc:"when its last hello was sent"`
+	Version string       `json:"version,omitempty" doc:"which it said it has"`
+	Text    string       `json:"text,omitempty" doc:"what else it said"`
+	Waiting uint64       `json:"waiting" doc:"messages that wait for it"`
+	Oldest  *time.Time   `json:"oldest,omitempty" doc:"when the oldest of them was accepted"`
+}
+
+// Process is a process and what it supervises.
+type Process = process.Tree
+
+// failure is an answer that is none.
+type failure struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+}

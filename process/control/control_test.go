@@ -1,0 +1,386 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"steward/kvstore"
+	"steward/message"
+	"steward/process"
+	"steward/process/control"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	_ process.Service = (*control.Server)(nil)
+	_ control.Queue   = (*process.Router)(nil)
+)
+
+// queue does nothing with what waits, except what a test says.
+type queue struct {
+	clear func(process.QueueFilter) ([]process.Cleared, error)
+	store *kvstore.Store
+}
+
+func (queue) Outlook(context.Context, kvstore.Stream, message.ID) (process.Outlook, bool) {
+	return process.Outlook{}, false
+}
+
+func (q queue) Clear(_ context.Context, f process.QueueFilter, _ string) ([]process.Cleared, error) {
+	return q.clear(f)
+}
+
+func (q queue) Retry(_ context.Context, ids []message.ID) ([]kvstore.Retried, error) {
+	done, _, err := q.store.Retry(ids)
+	return done, err
+}
+
+// looked is a store that says when it is asked for a life.
+type looked struct {
+	*kvstore.Store
+	asked chan struct{}
+}
+
+func (l looked) Sent(id message.ID) (kvstore.Life, error) {
+	select {
+	case l.asked <- struct{}{}:
+	default: // there are enough
+	}
+	return l.Store.Sent(id)
+}
+
+// node is a server with a store.
+type node struct {
+	*control.Client
+	path     string
+	store    *kvstore.Store
+	progress *process.Progress
+	stop     func() error
+}
+
+// serve starts a server. It is stopped with the test.
+func serve(t *testing.T, change ...func(*control.Options)) *node {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	store, err := kvstore.Open(kvstore.Options{Path: filepath.Join(dir, "a.db"), Self: "central", MaxMessages: 1000, MaxBytes: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{path: filepath.Join(dir, control.SocketName), store: store, progress: &process.Progress{}}
+	opt := control.Options{
+		Path: n.path, Store: store, Queue: queue{store: store}, Progress: n.progress,
+		Info:   func() control.NodeInfo { return control.NodeInfo{Node: "central", Central: "central"} },
+		Tree:   func() process.Tree { return process.Tree{Name: "central"} },
+		Hellos: func() ([]control.Hello, error) { return nil, nil },
+		Log:    slog.New(slog.DiscardHandler),
+	}
+	for _, c := range change {
+		c(&opt)
+	}
+	s, err := control.NewServer(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx) }()
+	n.stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	n.Client = control.NewClient(n.path)
+	t.Cleanup(func() {
+		n.Close()
+		if err := errors.Join(n.stop(), store.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case <-s.Ready():
+	case err := <-ended:
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (n *node) accept(t *testing.T, to message.Node, count int) []message.ID {
+	t.Helper()
+	var msgs []message.Message
+	for i := range count {
+		msgs = append(msgs, message.Message{To: to, Method: "REQPing", Data: []string{fmt.Sprint(i)}, ReplyMethod: message.MethodNone, ACKTimeout: time.Second, Retries: 1})
+	}
+	ids, err := n.store.Accept(msgs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// giveUp ends a message of a stream from its first on.
+func (n *node) giveUp(t *testing.T, to message.Node, id message.ID) {
+	t.Helper()
+	l, err := n.store.Sent(id)
+	if err == nil {
+		err = <-n.store.Settle(kvstore.Stream{Peer: to, Method: "REQPing"}, []kvstore.Settled{
+			{Seq: l.Seq, ID: id, Code: message.CodeUnreachable, Text: "nobody", Attempts: 1, At: time.Now()}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSocketIsPrivateAndGoesWithTheServer(t *testing.T) {
+	n := serve(t)
+	fi, err := os.Stat(n.path)
+	if err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", fi.Mode(), err)
+	}
+	second, err := control.NewServer(control.Options{Path: n.path, Store: n.store, Queue: queue{}, Progress: n.progress,
+		Info: func() control.NodeInfo { return control.NodeInfo{} }, Tree: func() process.Tree { return process.Tree{} },
+		Hellos: func() ([]control.Hello, error) { return nil, nil }, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Serve(t.Context()); err == nil || !strings.Contains(err.Error(), "another steward is running") {
+		t.Errorf("a second one: %v", err)
+	}
+	if _, err := n.Node(t.Context()); err != nil {
+		t.Errorf("the first one, after that: %v", err)
+	}
+	if err := n.stop(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(n.path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket after the stop: %v", err)
+	}
+	var no *control.Error
+	if _, err := n.Node(t.Context()); !errors.As(err, &no) || no.Status != 0 || !strings.Contains(no.Text, "no node runs here") || no.Hint == "" {
+		t.Errorf("asked after the stop: %v", err)
+	}
+}
+
+func TestStopEndsThoseWhoWait(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	n := serve(t, func(o *control.Options) { o.Store = looked{o.Store.(*kvstore.Store), asked} })
+	id := n.accept(t, "ship1", 1)[0]
+	waited := make(chan error, 1)
+	go func() {
+		_, err := n.Status(context.Background(), id.String(), true)
+		waited <- err
+	}()
+	<-asked
+	if err := n.stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-waited; err == nil {
+		t.Error("it was told of an end")
+	}
+}
+
+func TestWaitEndsWithTheMessage(t *testing.T) {
+	asked := make(chan struct{}, 100)
+	n := serve(t, func(o *control.Options) { o.Store = looked{o.Store.(*kvstore.Store), asked} })
+	id := n.accept(t, "ship1", 1)[0]
+	type end struct {
+		control.Status
+		error
+	}
+	waited := make(chan end, 1)
+	go func() {
+		st, err := n.Status(context.Background(), id.String()[:20], true)
+		waited <- end{st, err}
+	}()
+	<-asked
+	n.giveUp(t, "ship1", id)
+	got := <-waited
+	if got.error != nil || !got.Ended || !got.GivenUp || got.ID != id || got.Sent.State != message.StateFailed || got.Sent.Code != message.CodeUnreachable ||
+		!strings.Contains(string(got.Message), `"toNode":"ship1"`) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A message that came here is found in its lane, with its run.
+func TestStatusOfAMessageThatRuns(t *testing.T) {
+	n := serve(t)
+	ids := n.accept(t, "ship1", 2)
+	var items []kvstore.Item
+	_, queued, err := n.store.Read(kvstore.Stream{Peer: "ship1", Method: "REQPing"}, 0, 9, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, q := range queued {
+		items = append(items, kvstore.Item{Seq: uint64(i) + 1, ID: q.ID, Accepted: time.Now(), Message: q.Message})
+	}
+	lane := kvstore.Stream{Peer: "ship2", Method: "REQPing"}
+	if _, err := n.store.Take([]kvstore.Arrival{{Stream: lane, Epoch: 1, Base: 1, First: 1, End: 3, Items: items, Begin: &kvstore.Begin{}}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range ids {
+		st, err := n.Status(t.Context(), id.String(), false)
+		if err != nil || st.Ended || st.Received == nil || st.Received.Peer != "ship2" || (st.Received.Started != nil) != (i == 0) || st.Message == nil {
+			t.Errorf("message %d: %+v, %v", i, st.Received, err)
+		}
+	}
+}
+
+func TestListsAreFilteredAndInOrder(t *testing.T) {
+	n := serve(t)
+	one, two := n.accept(t, "ship1", 600), n.accept(t, "ship2", 3)
+	n.giveUp(t, "ship1", one[0])
+	n.giveUp(t, "ship2", two[0])
+	var ids []message.ID
+	collect := func(q control.Queued) error { ids = append(ids, q.ID); return nil }
+	for name, tt := range map[string]struct {
+		f    control.Filter
+		n    int
+		want []message.ID
+	}{
+		"a long stream":  {control.Filter{To: "ship1"}, 0, one[1:]},
+		"the first":      {control.Filter{To: "ship1"}, 2, one[1:3]},
+		"all":            {control.Filter{Method: "REQPing"}, 0, append(slices.Clone(one[1:]), two[1:]...)},
+		"by id":          {control.Filter{IDs: []string{two[2].String(), one[0].String()}}, 0, two[2:]},
+		"id and node":    {control.Filter{IDs: []string{two[2].String()}, To: "ship1"}, 0, nil},
+		"too young":      {control.Filter{OlderThan: time.Hour}, 0, nil},
+		"other method":   {control.Filter{Method: "REQPong"}, 0, nil},
+		"given up":       {control.Filter{GivenUp: true}, 0, []message.ID{one[0], two[0]}},
+		"given up to":    {control.Filter{GivenUp: true, To: "ship2"}, 0, two[:1]},
+		"given up by id": {control.Filter{GivenUp: true, IDs: []string{one[0].String(), one[1].String()}}, 0, one[:1]},
+	} {
+		ids = nil
+		if err := n.Queued(t.Context(), tt.f, tt.n, collect); err != nil || !slices.Equal(ids, tt.want) {
+			t.Errorf("%s: %d messages, %v; want %d", name, len(ids), err, len(tt.want))
+		}
+	}
+}
+
+func TestRetryIsInTheOrderOfAcceptance(t *testing.T) {
+	n := serve(t)
+	ids := n.accept(t, "ship1", 3)
+	for _, i := range []int{2, 0, 1} {
+		n.giveUp(t, "ship1", ids[i])
+	}
+	var old, as []message.ID
+	err := n.Retry(t.Context(), control.Filter{IDs: []string{ids[2].String(), ids[1].String(), ids[0].String()}}, func(r control.Retried) error {
+		old, as = append(old, r.ID), append(as, r.NewID)
+		return nil
+	})
+	if err != nil || !slices.Equal(old, ids) {
+		t.Errorf("%v, %v; want %v", old, err, ids)
+	}
+	var waiting []message.ID
+	if err := n.Queued(t.Context(), control.Filter{}, 0, func(q control.Queued) error { waiting = append(waiting, q.ID); return nil }); err != nil || !slices.Equal(waiting, as) {
+		t.Errorf("%v wait, %v; want %v", waiting, err, as)
+	}
+}
+
+func TestErrorInTheMiddleOfAListIsNoEndOfIt(t *testing.T) {
+	n := serve(t, func(o *control.Options) {
+		o.Queue = queue{clear: func(process.QueueFilter) ([]process.Cleared, error) {
+			return []process.Cleared{{To: "ship1", Method: "REQPing", Messages: 3}}, errors.New("the disk is full")
+		}}
+	})
+	removed := 0
+	err := n.Remove(t.Context(), control.Filter{All: true}, func(r control.Removed) error { removed += r.Messages; return nil })
+	var no *control.Error
+	if removed != 3 || !errors.As(err, &no) || no.Text != "the disk is full" {
+		t.Errorf("%d removed, %v", removed, err)
+	}
+}
+
+func TestWhatIsNotSaidIsNotRemoved(t *testing.T) {
+	n := serve(t, func(o *control.Options) {
+		o.Queue = queue{clear: func(f process.QueueFilter) ([]process.Cleared, error) { t.Errorf("%+v is cleared", f); return nil, nil }}
+	})
+	for name, f := range map[string]control.Filter{
+		"nothing": {}, "only the kind": {GivenUp: true}, "an id that is none": {IDs: []string{"?"}}, "an id of nobody": {IDs: []string{message.ID{1}.String()}},
+		"the future": {OlderThan: -time.Hour},
+	} {
+		var no *control.Error
+		if err := n.Remove(t.Context(), f, func(control.Removed) error { return nil }); !errors.As(err, &no) || no.Status/100 != 4 {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := n.Retry(t.Context(), f, func(control.Retried) error { return nil }); !errors.As(err, &no) || no.Status/100 != 4 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Whatever comes on the socket, the next one is answered.
+func TestGarbageStopsNothing(t *testing.T) {
+	n := serve(t)
+	for name, text := range map[string]string{
+		"no HTTP":         "\x00\xff[{\"toNode\":\"x\"}]\n\n",
+		"a huge header":   "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 1<<20) + "\r\n\r\n",
+		"a body":          "POST /v1/queue/retry HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n" + strings.Repeat("x", 1_000_000),
+		"a path":          "GET /v1/messages/..%2f..%2fetc HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+		"another path":    "GET /v2/node HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+		"another method":  "PATCH /v1/queue HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+		"numbers":         "GET /v1/queue/messages?n=-1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+		"larger numbers":  "GET /v1/queue/messages?n=99999999999999999999 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+		"half of a thing": "GET /v1/no",
+	} {
+		conn, err := net.Dial("unix", n.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, text) // it may be cut off
+		_ = conn.(*net.UnixConn).CloseWrite()
+		answer, _ := io.ReadAll(conn)
+		if strings.HasPrefix(string(answer), "HTTP/1.1 2") {
+			t.Errorf("%s is answered with %s", name, answer)
+		}
+		_ = conn.Close()
+		if info, err := n.Node(t.Context()); err != nil || info.Node != "central" {
+			t.Errorf("after %s: %+v, %v", name, info, err)
+		}
+	}
+}
+
+func TestRequestsAreBounded(t *testing.T) {
+	asked := make(chan struct{}, 10_000)
+	n := serve(t, func(o *control.Options) { o.Store = looked{o.Store.(*kvstore.Store), asked} })
+	id := n.accept(t, "ship1", 1)[0]
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	const most = 64
+	for range most {
+		all.Go(func() { _, _ = n.Status(ctx, id.String(), true) })
+	}
+	// Each waits, having looked once, until it is told.
+	for range most {
+		<-asked
+	}
+	var no *control.Error
+	_, err := n.Node(t.Context())
+	for err == nil { // the same one may have looked twice
+		<-asked
+		_, err = n.Node(t.Context())
+	}
+	if !errors.As(err, &no) || no.Status != http.StatusServiceUnavailable {
+		t.Errorf("one more: %v", err)
+	}
+	cancel()
+	all.Wait()
+	// The server learns a moment later that its clients are gone.
+	for _, err = n.Node(t.Context()); err != nil; _, err = n.Node(t.Context()) {
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
+}
