@@ -55,11 +55,6 @@ func (r *Router) Inquiry() Service {
 	return &inquiry{r: r, ready: make(chan struct{}), asked: map[message.Node]*asking{}}
 }
 
-// openSubject is that of questions to a node. No method has such a name.
-func openSubject(n message.Node) string {
-	return message.Subject{Node: n, Method: "OPEN", Kind: message.EventACK}.String()
-}
-
 // answerToken begins the tokens of answers to questions; those for messages without ACK begin otherwise.
 func (r *Router) answerToken() string { return r.token + "_" }
 

@@ -3,7 +3,6 @@ package process
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"steward/errorkernel"
 	"steward/internal/logattr"
@@ -62,15 +61,6 @@ func (s *Subscriber) fresh(d Delivery, f *wire.Frame, p proof) bool {
 	}
 	s.answer(d.Reply, p, &a)
 	return false
-}
-
-// ackNode returns the node to which acks on a subject go, or nothing.
-func ackNode(subject string) message.Node {
-	i := strings.LastIndex(subject, ".ACK.")
-	if i < 0 || message.Node(subject[:i]).Check() != nil {
-		return ""
-	}
-	return message.Node(subject[:i])
 }
 
 func orUnknown(n message.Node) string {

@@ -175,28 +175,6 @@ func orDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// ackSubject and hereSubject are the only subjects of delivery besides those of messages.
-// Both begin with a node's own name, so that a broker's permissions for a node need no other
-// names than those of the nodes that it talks with.
-func ackSubject(n message.Node, token string) string { return string(n) + ".ACK." + token }
-func hereSubject(n message.Node) string              { return string(n) + ".HERE" }
-
-// IsAckSubject reports whether acks for a node arrive on subject.
-func IsAckSubject(n message.Node, subject string) bool {
-	return strings.HasPrefix(subject, ackSubject(n, ""))
-}
-
-// mayAnswer reports whether what answers a frame from a node may go to subject: only to where
-// acks arrive, since a node may publish more than who puts a subject into its frame. Of
-// garbage nobody knows whose it is.
-func mayAnswer(from message.Node, subject string) bool {
-	if from == "" {
-		i := strings.LastIndexByte(subject, '.')
-		return i > 0 && strings.HasSuffix(subject[:i], ".ACK")
-	}
-	return IsAckSubject(from, subject)
-}
-
 // Serve listens for acks and starts a publisher for each stream that waits in the store.
 func (r *Router) Serve(ctx context.Context) error {
 	sub, err := r.opts.Transport.Subscribe(ackSubject(r.opts.Self, "*"), r.answer)
