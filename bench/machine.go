@@ -19,7 +19,7 @@ func describe() ([]string, error) {
 		fmt.Sprintf("machine   %s, %d cores, %s/%s, %s", processor(), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
 		fmt.Sprintf("disk      %.2f ms to write 4 KiB and sync them in %s (median)", milliseconds(sync), os.TempDir()),
 		fmt.Sprintf("load      %s when it began", loadAverage()),
-		fmt.Sprintf("messages  %d bytes of text each; broker, nodes and peers on loopback, fsync on, no signatures", payloadSize),
+		fmt.Sprintf("messages  %d bytes of text each; broker, nodes and peers on loopback, fsync on, signatures only where it says so", payloadSize),
 	}, nil
 }
 

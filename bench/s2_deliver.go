@@ -49,6 +49,9 @@ var delivering = scenario{
 			return err
 		}
 
+		if f["S2.signed"], err = l.signed(b, central, ship, n); err != nil {
+			return err
+		}
 		each, err := l.requests(b, l.count(5000))
 		if err != nil {
 			return err
@@ -60,6 +63,8 @@ var delivering = scenario{
 	rows: append(append([]row{
 		{key: "S2.file", text: "in ship1's file", unit: "/s", peer: "S2.async", peerText: "JetStream, asynchronous durable publish",
 			goals: []goal{atLeast(40_000), ratioAtLeast(10)}},
+		{key: "S2.signed", text: "in ship1's file, with signatures", unit: "/s", peer: "S2.file", peerText: "without signatures",
+			goals: []goal{ratioAtLeast(0.8)}},
 		{key: "S2.sync", text: "(JetStream, durable publish one by one)", unit: "/s"},
 		{key: "S2.request", text: "(plain NATS request-reply, one by one)", unit: "/s"},
 		{key: "S2.frames", text: "NATS messages per 1,000 messages", unit: ""},

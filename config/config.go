@@ -46,6 +46,7 @@ type Config struct {
 	ClientCertFile       string // given with ClientKeyFile, or both empty
 	ClientKeyFile        string
 
+	Signatures       string // off, sign or require
 	NodeKeyFile      string // never empty after Load, nor is TrustedNodesFile
 	TrustedNodesFile string
 

@@ -50,7 +50,8 @@ func options(methods []Method) ([]option, error) {
 		text("clientKeyFile", "", "file with the key of clientCertFile", func(c *Config) *string { return &c.ClientKeyFile }, anything),
 	)
 	group("Signatures",
-		text("nodeKeyFile", "", "file with the private key of this node: an nkeys seed or an Ed25519 key of ssh-keygen; empty = node.key in the config folder, made when it is needed", func(c *Config) *string { return &c.NodeKeyFile }, anything),
+		text("signatures", "off", "proof of who sends: off; sign = what is sent is signed, and what comes without a signature is taken, to change a fleet over; require = nothing is taken but what is signed with a key that is trusted for its sender", func(c *Config) *string { return &c.Signatures }, oneOf("off", "sign", "require")),
+		text("nodeKeyFile", "", "file with the private key of this node: an nkeys seed or an Ed25519 key of ssh-keygen; empty = node.key in the config folder, made when there are signatures and no file", func(c *Config) *string { return &c.NodeKeyFile }, anything),
 		text("trustedNodesFile", "", "file with the keys of other nodes, a line NODE KEY for each; empty = trusted_nodes in the config folder", func(c *Config) *string { return &c.TrustedNodesFile }, anything),
 	)
 	group("Folders",

@@ -21,6 +21,7 @@ const (
 	LinkFailed                     // the broker refused something
 	NameTaken                      // another node runs under the name of this one
 	RulesFailed                    // the rules of who may do what cannot be read
+	Unproven                       // something is not proven to be from the node that it says to be from
 )
 
 // Event is one failure, as it goes up to the kernel.

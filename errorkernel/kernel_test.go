@@ -436,6 +436,7 @@ func TestLogLevelsSayWhoHasToAct(t *testing.T) {
 		errorkernel.StoreFailed:   "level=ERROR",
 		errorkernel.LinkFailed:    "level=WARN",
 		errorkernel.NameTaken:     "level=ERROR",
+		errorkernel.Unproven:      "level=ERROR",
 	} {
 		r := newRig(t)
 		r.Report(errorkernel.Event{Class: class, Err: errors.New("x")})

@@ -13,6 +13,7 @@ var classNames = [...]string{
 	LinkFailed:    "link-failed",
 	NameTaken:     "name-taken",
 	RulesFailed:   "rules-failed",
+	Unproven:      "unproven",
 }
 
 // String returns the class as it is spelled in log lines and error messages.

@@ -25,7 +25,7 @@ func level(c Class, a Action) slog.Level {
 	switch {
 	case a == Stop, a == Escalate:
 		return slog.LevelError
-	case c == ProcessPanic, c == ProcessStuck, c == StoreFailed, c == GivenUp, c == NameTaken, c == RulesFailed:
+	case c == ProcessPanic, c == ProcessStuck, c == StoreFailed, c == GivenUp, c == NameTaken, c == RulesFailed, c == Unproven:
 		return slog.LevelError
 	}
 	return slog.LevelWarn

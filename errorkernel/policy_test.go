@@ -20,6 +20,7 @@ func TestDefaultPolicyActions(t *testing.T) {
 		{errorkernel.StoreFailed, errorkernel.Retry},
 		{errorkernel.LinkFailed, errorkernel.Retry},
 		{errorkernel.NameTaken, errorkernel.Continue},
+		{errorkernel.Unproven, errorkernel.Continue},
 		{errorkernel.Class(0), errorkernel.Continue},
 		{errorkernel.Class(200), errorkernel.Continue},
 	}

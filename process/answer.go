@@ -13,6 +13,10 @@ import (
 
 // answer deals with an ack, or with the notice that nobody listens.
 func (p *Publisher) answer(a ackOrNothing) error {
+	if a.unproven != nil { // perhaps somebody else's: it counts for nothing but a text
+		p.reason = "its answer is not believed: " + a.unproven.Error()
+		return nil
+	}
 	if a.ack == nil {
 		// The attempt is counted when its time is up; until then the receiver may come.
 		p.probing = true
@@ -31,6 +35,9 @@ func (p *Publisher) answer(a ackOrNothing) error {
 		return nil
 	}
 	if ack.To != p.r.opts.Self || ack.Epoch != p.epoch || ack.Epoch == 0 {
+		return nil
+	}
+	if p.renumber(a) {
 		return nil
 	}
 	if ack.Newer >= p.epoch {
@@ -62,6 +69,28 @@ func (p *Publisher) answer(a ackOrNothing) error {
 		p.cursor, p.more = p.base(), true
 	}
 	return nil
+}
+
+// renumber takes note of the number of the receiver's start that came with an ack. It reports
+// whether there is no more to the ack: the frame was not taken, for it named another number.
+func (p *Publisher) renumber(a ackOrNothing) bool {
+	if !a.proof.signed || a.proof.yours == a.proof.mine {
+		return false
+	}
+	if a.proof.yours == p.number { // else it is about an earlier frame, and known
+		p.number = p.r.opts.Signatures.learn(p.rt.stream.Peer, p.number, a.proof.mine)
+		switch {
+		case a.ack.Next != 0:
+		case len(p.inflight) == 0:
+			p.r.reportRecorded(a.ack)
+		case p.renamed:
+			p.hold(renewWait)
+		default:
+			p.renamed = true
+			p.restart("the receiver was started anew, or does not know this node yet")
+		}
+	}
+	return a.ack.Next == 0
 }
 
 // renew begins an epoch above that. Until the next run of the node it counts for this stream
@@ -133,7 +162,7 @@ func (p *Publisher) advance(ack *wire.Ack) error {
 		p.window = min(2*p.window, p.r.opts.WindowBytes)
 	}
 	p.cursor = max(p.cursor, ack.Next, p.base())
-	p.more, p.rewound, p.reason = true, 0, ""
+	p.more, p.renamed, p.rewound, p.reason = true, false, 0, ""
 	p.extend(now)
 	return nil
 }

@@ -7,6 +7,7 @@
 // into the inbox, acknowledges what is on disk, and its lanes run the method and put
 // the reply back on the ring buffer. Requests to which no reply will come, since their
 // receiver lost its disk, are found by asking ([Router.Inquiry]).
+// [Signatures], where there are some, prove who has sent what comes in.
 //
 // The package knows neither NATS nor the file behind the store: a transport and the
 // methods are handed in. Every process is a [Service] under a [Supervisor].

@@ -25,7 +25,8 @@ import (
 // does not become known again.
 //
 // Who may send to a node may ask it, and who acknowledges may answer: questions go where messages go, and
-// answers where acks go, so that a broker's permissions need nothing for them.
+// answers where acks go, so that a broker's permissions need nothing for them. Both are signed as those are;
+// what was recorded is of no use, since the subject of an answer is made up for its question.
 type inquiry struct {
 	r     *Router
 	ready chan struct{}
@@ -59,8 +60,8 @@ func openSubject(n message.Node) string {
 	return message.Subject{Node: n, Method: "OPEN", Kind: message.EventACK}.String()
 }
 
-// answerToken begins the tokens of answers, which no other ack subjects of this run have.
-func (r *Router) answerToken() string { return r.token + "-" }
+// answerToken begins the tokens of answers to questions; those for messages without ACK begin otherwise.
+func (r *Router) answerToken() string { return r.token + "_" }
 
 // Ready is closed when questions are heard.
 func (q *inquiry) Ready() <-chan struct{} { return q.ready }
@@ -126,7 +127,8 @@ func (q *inquiry) ask(n message.Node, after message.ID) {
 	data, err := q.r.opts.Codec.EncodeQuestion(&wire.Question{From: q.r.opts.Self, To: n, IDs: ids})
 	token := q.r.answerToken() + strings.ToLower(rand.Text())
 	if err == nil {
-		err = q.r.opts.Transport.Publish(openSubject(n), ackSubject(q.r.opts.Self, token), data)
+		subject, reply := openSubject(n), ackSubject(q.r.opts.Self, token)
+		err = q.r.opts.Transport.Publish(subject, reply, q.r.opts.Signatures.sign(forQuestion, subject, reply, 0, data))
 	}
 	if err != nil { // there is a next time
 		q.r.opts.Log.Debug("question not sent", logattr.To(n), logattr.Err(err))
@@ -139,9 +141,14 @@ func (q *inquiry) ask(n message.Node, after message.ID) {
 func (r *Router) hearAnswer(token string, d Delivery) {
 	a := heardAnswer{token: token}
 	if !d.NoResponders {
-		var err error
-		if a.Answer, err = r.opts.Codec.DecodeAnswer(d.Data); err != nil {
-			r.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "inquiry", Err: err, Subject: d.Subject})
+		_, err := r.opts.Signatures.open(forAnswer, d, func() (by message.Node, err error) {
+			if a.Answer, err = r.opts.Codec.DecodeAnswer(d.Data); err == nil {
+				by = a.By
+			}
+			return by, err
+		})
+		if err != nil {
+			r.opts.Report.Report(errorkernel.Event{Class: refusedOr(err), Process: "inquiry", Err: fmt.Errorf("answer: %w", err), Subject: d.Subject})
 			return
 		}
 	}
@@ -231,12 +238,18 @@ func (q *inquiry) end(by message.Node, fates []wire.Fate) error {
 
 // answer says of which requests of another node no reply will go out from here.
 func (q *inquiry) answer(d Delivery) {
-	in, err := q.r.opts.Codec.DecodeQuestion(d.Data)
+	var in *wire.Question
+	p, err := q.r.opts.Signatures.open(forQuestion, d, func() (from message.Node, err error) {
+		if in, err = q.r.opts.Codec.DecodeQuestion(d.Data); err == nil {
+			from = in.From
+		}
+		return from, err
+	})
 	if err == nil && (in.To != q.r.opts.Self || !IsAckSubject(in.From, d.Reply)) {
 		err = fmt.Errorf("%w question: it is from %s for %s, and came on %s with %s for the answer", message.ErrInvalid, in.From, in.To, d.Subject, message.Quote(d.Reply))
 	}
 	if err != nil {
-		q.r.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "inquiry", Err: err, Subject: d.Subject})
+		q.r.opts.Report.Report(errorkernel.Event{Class: refusedOr(err), Process: "inquiry", Err: fmt.Errorf("question: %w", err), Subject: d.Subject})
 		return
 	}
 	fates, err := q.r.opts.Store.Known(in.From, in.IDs)
@@ -250,6 +263,9 @@ func (q *inquiry) answer(d Delivery) {
 	}
 	data, err := q.r.opts.Codec.EncodeAnswer(&out)
 	if err == nil {
+		if p.signed {
+			data = q.r.opts.Signatures.sign(forAnswer, d.Reply, "", 0, data)
+		}
 		err = q.r.opts.Transport.Publish(d.Reply, "", data)
 	}
 	if err != nil { // it will be asked again

@@ -35,6 +35,8 @@ type Publisher struct {
 	log     *slog.Logger
 
 	epoch    uint64
+	number   uint64 // of the receiver's start, as the last frame named it
+	renamed  bool   // it was another one since something was acknowledged last
 	cursor   uint64 // the sequence number from which on nothing was sent since the last rewind
 	inflight []flight
 	window   int           // bytes that may be in flight now
@@ -354,7 +356,12 @@ func (p *Publisher) sendFrame(queue []kvstore.Queued) error {
 	if len(data) > p.window/2+len(queue[0].Message) && len(queue) > 1 {
 		return errTooMuch
 	}
-	if err := p.r.opts.Transport.Publish(p.subject, ackSubject(p.r.opts.Self, p.rt.token), data); err != nil {
+	reply := ackSubject(p.r.opts.Self, p.rt.token)
+	if p.rt.stream.Peer != p.r.opts.Self {
+		p.number = p.r.opts.Signatures.numberOf(p.rt.stream.Peer)
+		data = p.r.opts.Signatures.sign(forFrame, p.subject, reply, p.number, data)
+	}
+	if err := p.r.opts.Transport.Publish(p.subject, reply, data); err != nil {
 		return err
 	}
 	p.track(queue, len(data))

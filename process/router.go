@@ -52,12 +52,14 @@ type StartStopper interface {
 	StopChild(ctx context.Context, name string) error
 }
 
-// RouterOptions configure a router. All but Greet and the windows are needed.
+// RouterOptions configure a router. All but Signatures, Greet, the windows, the times and Now are needed.
 type RouterOptions struct {
 	Self      message.Node
 	Store     Outbox
 	Transport Transport
 	Codec     *wire.Codec
+	// Signatures proves who sends; nil: everything is taken for what it says to be.
+	Signatures *Signatures
 	// Publishers runs the publishers, one per stream.
 	Publishers StartStopper
 	// Kind returns the kind of a method, with ACK. Methods not known here go as commands.
@@ -100,6 +102,9 @@ type Router struct {
 	byToken map[string]*route
 	peers   map[message.Node]*peer
 	heard   map[message.Node]bool // peers that said that they are there, for the inquiry
+
+	sending sync.Mutex  // held while a message without ACK is sent, so that they go in the order of their counts
+	unacked unackedSent // guarded by sending
 }
 
 // route is what a stream keeps while its publisher comes and goes.
@@ -119,8 +124,12 @@ type route struct {
 	listens bool
 }
 
-// ackOrNothing is an ack, or the link's notice that nobody listens (nil).
-type ackOrNothing struct{ ack *wire.Ack }
+// ackOrNothing is an ack, or why it is not believed, or the link's notice that nobody listens (nil).
+type ackOrNothing struct {
+	ack      *wire.Ack
+	proof    proof
+	unproven *unproven
+}
 
 // peer is a node to which something is under way, or from which a reply is awaited: its presence is
 // listened for.
@@ -329,23 +338,6 @@ func (r *Router) sendRest(msgs []message.Message, ids []message.ID) []message.ID
 	return all
 }
 
-// SendUnacked sends a message once, now, without storing it or waiting for an ACK. It
-// gives the message its id.
-func (r *Router) SendUnacked(m *message.Message) error {
-	r.opts.Store.Stamp(m)
-	raw, err := wire.EncodeMessage(m)
-	if err != nil {
-		return err
-	}
-	data, err := r.opts.Codec.EncodeFrame(&wire.Frame{From: r.opts.Self, To: m.To, Method: m.Method,
-		Sent: r.opts.Now().UnixMilli(), Entries: []wire.Entry{{Message: raw}}})
-	if err != nil {
-		return err
-	}
-	subject := message.Subject{Node: m.To, Method: m.Method, Kind: r.opts.Kind(m.Method).WithoutACK()}
-	return r.opts.Transport.Publish(subject.String(), "", data)
-}
-
 func (r *Router) report(class errorkernel.Class, m *message.Message, err error) {
 	r.opts.Report.Report(errorkernel.Event{Class: class, Process: "router", Err: err, ID: m.ID, From: m.From,
 		Method: m.Method, Subject: string(m.To) + "." + string(m.Method)})
@@ -531,22 +523,38 @@ func (r *Router) answer(d Delivery) {
 	r.mu.Lock()
 	rt := r.byToken[token]
 	r.mu.Unlock()
-	if rt == nil {
-		return // of an earlier run, or a publisher that has ended
+	if rt == nil { // of an earlier run, or a publisher that has ended, or of a message without ACK
+		r.answerUnacked(token, d)
+		return
 	}
 	var a ackOrNothing
 	if !d.NoResponders {
-		ack, err := r.opts.Codec.DecodeAck(d.Data)
-		if err != nil {
-			r.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "router", Err: err, Subject: d.Subject})
+		if a = r.openAck(d); a.ack == nil && a.unproven == nil {
 			return
 		}
-		a.ack = ack
 	}
 	select {
 	case rt.acks <- a:
 	default: // acks are cumulative; the next one, or the next attempt, makes up for it
 	}
+}
+
+// openAck checks and decodes an ack. What makes no sense is reported, and nothing.
+func (r *Router) openAck(d Delivery) (a ackOrNothing) {
+	var err error
+	a.proof, err = r.opts.Signatures.open(forAck, d, func() (by message.Node, err error) {
+		if a.ack, err = r.opts.Codec.DecodeAck(d.Data); err == nil {
+			by, err = a.ack.By, a.ack.By.Check()
+		}
+		return by, err
+	})
+	if err == nil {
+		return a
+	}
+	_ = errors.As(err, &a.unproven)
+	r.opts.Report.Report(errorkernel.Event{Class: refusedOr(err), Process: "router", Err: fmt.Errorf("ack: %w", err), Subject: d.Subject})
+	a.ack = nil
+	return a
 }
 
 // Presence is a service that tells all who wait for this node that it is there, at each

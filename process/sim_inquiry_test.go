@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"steward/errorkernel"
 	"steward/message"
 	"steward/message/wire"
 	"steward/process"
@@ -324,4 +325,66 @@ func TestForgedAnswersEndNothing(t *testing.T) {
 		want(t, "refused by a", len(a.events.reported()), 2)
 		want(t, "refused by b", len(b.events.reported()), 2)
 	})
+}
+
+// TestForgedAnswersEndNothingThoughTheyComeFirst: who hears the question, and keeps it from the one who is
+// asked, has no key of that one. Nor does b answer questions that somebody else asks for a.
+func TestForgedAnswersEndNothingThoughTheyComeFirst(t *testing.T) {
+	for name, forged := range map[string]struct {
+		reason string
+		seal   func(w *world, a, c *simNode, purpose, subject, reply string, data []byte) []byte
+	}{
+		"unsigned": {"unsigned", func(_ *world, _, _ *simNode, _, _, _ string, data []byte) []byte { return data }},
+		"key of nobody": {"unknown-key", func(w *world, _, _ *simNode, p, s, r string, data []byte) []byte {
+			return seal(w.newKey(), p, s, r, 0, data)
+		}},
+		"by another one": {"other-node", func(_ *world, _, c *simNode, p, s, r string, data []byte) []byte {
+			return seal(c.key, p, s, r, 0, data)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			signed(t, func(t *testing.T, w *world) {
+				a, b := w.pair()
+				c := w.add("c")
+				ids := a.send(forever(b, 1))
+				w.advance(time.Second)
+				answer, err := w.codec.EncodeAnswer(&wire.Answer{By: "b", To: "a", Fates: []wire.Fate{{ID: ids[0]}}})
+				b.must(err)
+				question, err := w.codec.EncodeQuestion(&wire.Question{From: "a", To: "b", IDs: ids})
+				a.must(err)
+				w.sniffing()
+				w.faults(func(from, _ string, d process.Delivery) memtransport.Fate {
+					return memtransport.Fate{Drop: from == "a" && d.Subject == "b.OPEN.EventACK"}
+				})
+				b.up.link.SetLink(false)
+				b.up.link.SetLink(true)
+				synctest.Wait()
+				asked := 0
+				for _, s := range w.sniffing() {
+					if s.Subject == "b.OPEN.EventACK" {
+						asked++
+						w.forge(s.Reply, "", forged.seal(w, a, c, "steward answer 1", s.Reply, "", answer))
+					}
+				}
+				if asked == 0 {
+					t.Fatal("b was not asked")
+				}
+				w.sniffing()
+				w.forge("b.OPEN.EventACK", "a.ACK.word", forged.seal(w, a, c, "steward question 1", "b.OPEN.EventACK", "a.ACK.word", question))
+				w.advance(time.Second)
+				for _, s := range w.sniffing() {
+					if s.Subject == "a.ACK.word" {
+						t.Error("b answers")
+					}
+				}
+				want(t, "state", a.sent(ids[0]).State, message.StateDelivered)
+				want(t, "answers refused", a.refused(forged.reason), asked)
+				want(t, "questions refused", b.refused(forged.reason), 1)
+				want(t, "reported by a", len(a.events.of(errorkernel.Unproven)), asked)
+				w.faults(nil)
+				b.lose()
+				wantLost(t, a, ids[0])
+			})
+		})
+	}
 }

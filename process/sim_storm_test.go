@@ -36,21 +36,25 @@ func TestDeliveryUnderFaults(t *testing.T) {
 	t.Run("run", func(t *testing.T) {
 		for i := range uint64(*simSeeds) {
 			seed := *simFirst + i
-			t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-				t.Parallel()
-				defer func() {
-					if t.Failed() {
-						t.Logf("again: make simulate SEEDS=1 FIRST=%d", seed)
-					}
-				}()
-				inWorld(t, func(_ *testing.T, w *world) {
-					s := newStorm(w, seed, nil)
-					s.rage()
-					s.calm()
-					w.check()
-					tally.runs.Add(int64(len(w.runs)))
+			run := func(name string, signs []string) {
+				t.Run(fmt.Sprintf("%s=%d", name, seed), func(t *testing.T) {
+					t.Parallel()
+					defer func() {
+						if t.Failed() {
+							t.Logf("again: make simulate SEEDS=1 FIRST=%d", seed)
+						}
+					}()
+					inWorld(t, func(_ *testing.T, w *world) {
+						s := newStorm(w, seed, nil, signs...)
+						s.rage()
+						s.calm()
+						w.check()
+						tally.runs.Add(int64(len(w.runs)))
+					})
 				})
-			})
+			}
+			run("seed", nil)
+			run("signed", [][]string{{"require"}, {"require"}, {"sign", "require"}, {"off", "sign"}}[seed%4])
 		}
 	})
 	if *simTally {
@@ -80,13 +84,17 @@ type storm struct {
 
 var stormMethods = []message.Method{repeat, once, exact, manyOnce, resumes}
 
-// newStorm makes the nodes of a run. plant, if there is one, puts a fault into each.
-func newStorm(w *world, seed uint64, plant func(*storm, *life, store) store) *storm {
+// newStorm makes the nodes of a run. plant, if there is one, puts a fault into each; signs are their
+// signatures, in turn.
+func newStorm(w *world, seed uint64, plant func(*storm, *life, store) store, signs ...string) *storm {
 	s := &storm{w: w, rng: rand.New(rand.NewPCG(seed, 1)), wire: rand.New(rand.NewPCG(seed, 2)), numbers: map[string]int{}, backups: map[*simNode][]byte{}}
 	s.losing = s.chance(40)
 	w.step = 200 * time.Millisecond
 	for i := range 2 + s.rng.IntN(3) {
 		n := w.add(message.Node(fmt.Sprintf("n%d", i)))
+		if len(signs) > 0 {
+			n.signs = signs[i%len(signs)]
+		}
 		n.laneMessages = s.oneOf(0, 1, 3, 20)
 		n.window = int(s.oneOf(0, 1, 2, 8, 64))
 		n.parallel = int(s.oneOf(0, 1, 3))

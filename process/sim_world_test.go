@@ -24,6 +24,7 @@ import (
 	"steward/process"
 	"steward/process/transport/loopback"
 	"steward/process/transport/memtransport"
+	"steward/security"
 )
 
 // world is a network of nodes in fake time. Each node has a real store and real processes;
@@ -35,6 +36,8 @@ type world struct {
 	codec *wire.Codec
 	log   *slog.Logger
 	nodes []*simNode
+	trust trust
+	signs string // signatures of nodes that are added: off, sign or require
 
 	mu    sync.Mutex // guards what follows
 	fate  func(from, to string, d process.Delivery) memtransport.Fate
@@ -88,7 +91,7 @@ func memoryDir(t *testing.T) string {
 }
 
 func newWorld(t *testing.T, dir string) *world {
-	w := &world{t: t, dir: dir, codec: wire.NewCodec(), tries: map[message.ID]int{}, step: 10 * time.Millisecond, log: slog.New(slog.DiscardHandler)}
+	w := &world{t: t, dir: dir, signs: "off", codec: wire.NewCodec(), tries: map[message.ID]int{}, step: 10 * time.Millisecond, log: slog.New(slog.DiscardHandler)}
 	w.net = memtransport.New(memtransport.Options{MaxPayload: 1 << 20, Fault: func(from, to string, d process.Delivery) memtransport.Fate {
 		w.mu.Lock()
 		fate := w.fate
@@ -249,6 +252,8 @@ type simNode struct {
 	parallel     int
 	without      message.Method // has no subscriber
 	silent       bool           // does not answer what others ask about their requests
+	signs        string         // as world.signs
+	key          *security.Key
 	allowed      func(message.Node) bool
 	denied       []message.Method         // to all; may be changed while nothing happens
 	plant        func(*life, store) store // puts a fault between processes and store
@@ -256,8 +261,9 @@ type simNode struct {
 
 // add makes a node that is down.
 func (w *world) add(name message.Node) *simNode {
-	n := &simNode{w: w, name: name, path: filepath.Join(w.dir, string(name)+".db"), allowed: func(message.Node) bool { return true }}
+	n := &simNode{w: w, name: name, signs: w.signs, key: w.newKey(), path: filepath.Join(w.dir, string(name)+".db"), allowed: func(message.Node) bool { return true }}
 	n.disk.files = map[string][]entry{}
+	w.trust.add(name, n.key)
 	w.nodes = append(w.nodes, n)
 	return n
 }
@@ -280,6 +286,7 @@ type life struct {
 	kv       *kvstore.Store
 	gate     *gate
 	router   *process.Router
+	proves   *process.Signatures
 	progress process.Progress
 	root     *process.Supervisor
 	cancel   context.CancelFunc
@@ -344,9 +351,14 @@ func (l *life) build() {
 	}
 	publishers, lanes := supervisor("publishers"), supervisor("lanes")
 	var err error
+	if n.signs != "off" {
+		l.proves, err = process.NewSignatures(process.SignaturesOptions{Self: n.name, Key: n.key,
+			Trusted: security.NewKeyring(n.name, n.key.Public(), &n.w.trust), Require: n.signs == "require"})
+		n.must(err)
+	}
 	log := n.w.log.With("node", n.name, "life", l.number)
 	l.router, err = process.NewRouter(process.RouterOptions{
-		Self: n.name, Store: l.gate, Transport: l.loop, Codec: n.w.codec, Publishers: publishers,
+		Self: n.name, Store: l.gate, Transport: l.loop, Codec: n.w.codec, Signatures: l.proves, Publishers: publishers,
 		Kind:   func(message.Method) message.Kind { return message.CommandACK },
 		Report: &n.events, Progress: &l.progress, Log: log,
 		WindowMessages: n.window, Idle: n.idle, AskEvery: n.askEvery, Now: n.now,
@@ -367,7 +379,7 @@ func (l *life) build() {
 			}
 		}
 		opts := process.SubscriberOptions{Spec: spec, Env: env, Allowed: allowed, Store: l.gate, Send: l.router,
-			Transport: l.loop, Codec: n.w.codec, Lanes: lanes, Report: &n.events, Progress: &l.progress, Log: log,
+			Transport: l.loop, Codec: n.w.codec, Signatures: l.proves, Lanes: lanes, Report: &n.events, Progress: &l.progress, Log: log,
 			MaxParallel: n.parallel, Idle: n.idle, Now: n.now}
 		_, err := process.NewSubscriber(opts)
 		n.must(err)

@@ -34,7 +34,7 @@ type Acceptor interface {
 	Wake(kvstore.Stream)
 }
 
-// SubscriberOptions configure a subscriber. All but MaxParallel are needed.
+// SubscriberOptions configure a subscriber. All but Signatures, Start, MaxParallel, Idle and Now are needed.
 type SubscriberOptions struct {
 	Spec Spec
 	Env  *Env
@@ -45,6 +45,8 @@ type SubscriberOptions struct {
 	Send      Acceptor
 	Transport Transport
 	Codec     *wire.Codec
+	// Signatures proves who sends; nil: everything is taken for what it says to be.
+	Signatures *Signatures
 	// Lanes runs the lanes, one per sender of whom something waits.
 	Lanes    Starter
 	Report   errorkernel.Reporter
@@ -153,6 +155,7 @@ func (s *Subscriber) Serve(ctx context.Context) error {
 // received is a frame on its way into the inbox.
 type received struct {
 	reply string
+	proof proof
 	lane  *lane // reserved for it, or nil
 	kvstore.Arrival
 }
@@ -200,15 +203,19 @@ func (s *Subscriber) ack(f *received, t *kvstore.Taken) {
 	for _, r := range t.Refused {
 		a.Refused = append(a.Refused, wire.Refusal{Seq: r.Seq, Code: message.Code(r.Code), Text: r.Text})
 	}
-	s.answer(f.reply, &a)
+	s.answer(f.reply, f.proof, &a)
 }
 
-func (s *Subscriber) answer(subject string, a *wire.Ack) {
+// answer sends an ack. It is signed when the frame was: who signs can read that.
+func (s *Subscriber) answer(subject string, p proof, a *wire.Ack) {
 	if !mayAnswer(a.To, subject) {
 		return
 	}
 	data, err := s.opts.Codec.EncodeAck(a)
 	if err == nil {
+		if p.signed {
+			data = s.opts.Signatures.sign(forAck, subject, "", p.yours, data)
+		}
 		err = s.opts.Transport.Publish(subject, "", data)
 	}
 	if err != nil { // the sender will ask again
@@ -216,20 +223,15 @@ func (s *Subscriber) answer(subject string, a *wire.Ack) {
 	}
 }
 
-// check decodes a frame and decides about each of its messages. It answers frames that make
+// check opens a frame and decides about each of its messages. It answers frames that make
 // no sense, and passes on those without ACK.
 func (s *Subscriber) check(ctx context.Context, d Delivery) (received, bool) {
-	f, err := s.opts.Codec.DecodeFrame(d.Data)
-	if err == nil {
-		err = s.belongs(f, d)
-	}
+	f, p, err := s.open(d)
 	if err != nil {
-		from := message.Node("")
-		if f != nil {
-			from = f.From
-		}
-		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: s.process, Subject: d.Subject, From: from, Err: err})
-		s.answer(d.Reply, &wire.Ack{By: s.opts.Env.Self, To: from, Method: s.opts.Spec.Name, Code: message.CodeInvalid, Text: err.Error()})
+		s.refuse(d, f, p, err)
+		return received{}, false
+	}
+	if !s.fresh(d, f, p) {
 		return received{}, false
 	}
 	allowed := func(message.Node, *message.Message) error { return nil }
@@ -237,7 +239,7 @@ func (s *Subscriber) check(ctx context.Context, d Delivery) (received, bool) {
 		allowed = s.opts.Allowed()
 	}
 	var denials []string // why, each reason once
-	r := received{reply: d.Reply, Arrival: kvstore.Arrival{Stream: kvstore.Stream{Peer: f.From, Method: f.Method},
+	r := received{reply: d.Reply, proof: p, Arrival: kvstore.Arrival{Stream: kvstore.Stream{Peer: f.From, Method: f.Method},
 		Epoch: f.Epoch, Base: f.Base, First: f.First, End: f.End, Items: make([]kvstore.Item, 0, len(f.Entries))}}
 	var sound []*message.Message
 	now := s.opts.Now()

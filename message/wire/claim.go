@@ -62,7 +62,7 @@ func DecodeClaim(b []byte) (*Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if flags != 0 {
+	if flags&flagZstd != 0 {
 		return nil, fmt.Errorf("%w claim: it is compressed", message.ErrInvalid)
 	}
 	c := new(Claim)

@@ -88,6 +88,7 @@ func TestReadsTheClaimOfVersion1(t *testing.T) {
 
 func FuzzDecodeClaim(f *testing.F) {
 	f.Add(sealClaim(f, &wire.Claim{Token: "t", Held: 1, Host: "h", PID: 1}))
+	f.Add(sign(sealClaim(f, &wire.Claim{Token: "t", Held: 1, Host: "h", PID: 1}), "a", "b", 1, 2))
 	f.Add(packed(f, make([]byte, 1<<16)))
 	f.Add([]byte{'S', 1, 0, 0x9a, 0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -17,8 +17,9 @@ const (
 	version    = 1
 	headerSize = 3
 
-	flagZstd = 1 << 0
-	allFlags = flagZstd
+	flagZstd   = 1 << 0
+	flagSigned = 1 << 1
+	allFlags   = flagZstd | flagSigned
 )
 
 const (
@@ -47,7 +48,7 @@ var ErrVersion = errors.New("written in a format of a newer version of steward")
 // Epochs of a stream only go up: each run of the sender has a higher one. A receiver takes
 // nothing of an epoch below the highest that it has seen: that is late, or from a sender with
 // an old store, which is told. A frame with Epoch 0 is outside of any stream: its entries are run as they come, without
-// ACK, order or dedupe.
+// ACK, order or dedupe. Who signs such frames counts them in First.
 type Frame struct {
 	_      struct{} `cbor:",toarray"`
 	From   message.Node
@@ -71,7 +72,8 @@ type Entry struct {
 }
 
 // Ack answers a frame: everything of the stream below Next is on the receiver's disk. It
-// names the stream and the epoch, so it can be taken for no other.
+// names the stream and the epoch, so it can be taken for no other. A signed one with Next 0, or
+// Epoch 0, has taken nothing: the frame did not name the receiver's start, see [Signature].
 type Ack struct {
 	_      struct{}     `cbor:",toarray"`
 	By     message.Node // who acknowledges: the receiver of the frame
@@ -239,7 +241,7 @@ func (c *Codec) open(what string, b []byte, v any) error {
 	return nil
 }
 
-// envelope takes off what stands before the body of b, after checks.
+// envelope takes off what stands before and behind the body of b, after checks.
 func envelope(what string, b []byte) (flags byte, body []byte, err error) {
 	if len(b) < headerSize || b[0] != magic || b[1] == 0 {
 		return 0, nil, fmt.Errorf("%w %s: %d bytes that are not from a steward", message.ErrInvalid, what, len(b))
@@ -247,5 +249,11 @@ func envelope(what string, b []byte) (flags byte, body []byte, err error) {
 	if b[1] != version || b[2]&^allFlags != 0 {
 		return 0, nil, fmt.Errorf("%s of format %d.%d: %w", what, b[1], b[2], ErrVersion)
 	}
-	return b[2], b[headerSize:], nil
+	body = b[headerSize:]
+	if b[2]&flagSigned != 0 {
+		if body, err = unsigned(what, body); err != nil {
+			return 0, nil, err
+		}
+	}
+	return b[2], body, nil
 }

@@ -171,7 +171,7 @@ func TestNewerFormatsAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, change := range []func(b []byte){func(b []byte) { b[1] = 2 }, func(b []byte) { b[1] = 255 }, func(b []byte) { b[2] |= 2 }, func(b []byte) { b[2] |= 0x80 }} {
+	for _, change := range []func(b []byte){func(b []byte) { b[1] = 2 }, func(b []byte) { b[1] = 255 }, func(b []byte) { b[2] |= 4 }, func(b []byte) { b[2] |= 0x80 }} {
 		f, a := append([]byte(nil), good...), append([]byte(nil), ack...)
 		change(f)
 		change(a)
@@ -410,6 +410,7 @@ func FuzzDecodeFrame(f *testing.F) {
 	c := wire.NewCodec()
 	f.Add(seal(f, c, frame(3, 5, wire.Entry{Seq: 4, Message: []byte("x")})))
 	f.Add(seal(f, c, frame(3, 5, wire.Entry{Seq: 4, Message: []byte(strings.Repeat("x", 500))})))
+	f.Add(sign(seal(f, c, frame(3, 5, wire.Entry{Seq: 4, Message: []byte(strings.Repeat("x", 500))})), "a", "b", 1, 2))
 	f.Add(packed(f, make([]byte, 1<<16)))
 	f.Add([]byte{'S', 1, 1, 0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 1, 0, 0})
 	f.Add([]byte{'S', 2, 0})

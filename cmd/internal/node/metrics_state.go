@@ -30,6 +30,8 @@ var (
 		"Messages that wait for a node; * stands for all nodes beyond the first thousand.", []string{"to_node"}, nil)
 	waitingAge = prometheus.NewDesc("steward_ring_buffer_node_oldest_age_seconds",
 		"How long the oldest message for a node has been waiting.", []string{"to_node"}, nil)
+	refusals = prometheus.NewDesc("steward_signatures_refused_total",
+		"Frames, acks and claims that were refused for their signatures, by the reason; some stale ones are usual after each start.", []string{"reason"}, nil)
 	processes = prometheus.NewDesc("steward_processes_running",
 		"Processes that run, by the branch of the process tree.", []string{"branch"}, nil)
 )
@@ -38,6 +40,7 @@ func (s stateMetrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- waitingMessages
 	ch <- waitingAge
 	ch <- processes
+	ch <- refusals
 }
 
 func (s stateMetrics) Collect(ch chan<- prometheus.Metric) {
@@ -49,6 +52,11 @@ func (s stateMetrics) Collect(ch chan<- prometheus.Metric) {
 	for _, w := range list {
 		ch <- prometheus.MustNewConstMetric(waitingMessages, prometheus.GaugeValue, float64(w.count), w.node)
 		ch <- prometheus.MustNewConstMetric(waitingAge, prometheus.GaugeValue, max(0, now.Sub(w.oldest).Seconds()), w.node)
+	}
+	if s.n.signatures != nil {
+		for reason, count := range s.n.signatures.Refused() {
+			ch <- prometheus.MustNewConstMetric(refusals, prometheus.CounterValue, float64(count), reason)
+		}
 	}
 	tree := s.n.root.Tree()
 	own := 0

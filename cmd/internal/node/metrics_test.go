@@ -221,3 +221,25 @@ func TestSeriesAreBounded(t *testing.T) {
 		t.Errorf("%d nodes, first %+v, last %+v", len(list), list[0], last)
 	}
 }
+
+func TestMetricsCountWhatIsRefusedForItsSignature(t *testing.T) {
+	central := run(t, "-embeddedBroker=127.0.0.1:0", "-signatures=require")
+	ship1 := run(t, "-nodeName=ship1", "-brokerAddress="+central.BrokerURL())
+	ship2 := run(t, "-nodeName=ship2", "-brokerAddress="+central.BrokerURL(), "-signatures=sign")
+	for _, n := range []*Node{ship1, ship2} {
+		if _, err := n.router.Accept(t.Context(), []message.Message{{To: "central", Method: "REQPing", ReplyMethod: message.MethodNone,
+			ACKTimeout: 5 * time.Second, MethodTimeout: 5 * time.Second}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	central.want(t,
+		`steward_signatures_refused_total{reason="unsigned"} [1-9]\d*`,
+		`steward_signatures_refused_total{reason="unknown-key"} [1-9]\d*`,
+		`steward_signatures_refused_total{reason="bad-signature"} 0`,
+		`steward_signatures_refused_total{reason="other-node"} 0`,
+		`steward_signatures_refused_total{reason="stale"} 0`,
+	)
+	if text := ship1.scrape(t); strings.Contains(text, "steward_signatures_refused_total") {
+		t.Error("a node without signatures counts what it refuses for them")
+	}
+}

@@ -59,20 +59,22 @@ type Node struct {
 
 	teardown []step
 
-	commands  process.Commands
-	door      ingress.Access
-	audit     *audit.Log // nil for none
-	store     *kvstore.Store
-	files     *os.Root
-	broker    *broker.Server
-	users     *brokerUsers // nil without logins
-	guard     *nameguard.Transport
-	transport process.Transport
-	kernel    *errorkernel.Kernel
-	rules     *acl.File
-	teller    *errorkernel.Teller
-	router    *process.Router
-	progress  process.Progress
+	commands process.Commands
+	door     ingress.Access
+	audit    *audit.Log // nil for none
+	store    *kvstore.Store
+	files    *os.Root
+	broker   *broker.Server
+	users    *brokerUsers // nil without logins
+	// signatures is nil when there are none.
+	signatures *process.Signatures
+	guard      *nameguard.Transport
+	transport  process.Transport
+	kernel     *errorkernel.Kernel
+	rules      *acl.File
+	teller     *errorkernel.Teller
+	router     *process.Router
+	progress   process.Progress
 	// errorsSent counts error messages that were put on the way to central.
 	errorsSent atomic.Int64
 	root       *process.Supervisor
@@ -103,7 +105,7 @@ func New(opts Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openKernel, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openBroker, n.openTransport, n.openTree} {
+	for _, build := range []func() error{n.openKernel, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openSignatures, n.openBroker, n.openTransport, n.openTree} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -226,9 +228,13 @@ func (n *Node) openTransport() error {
 	if err != nil {
 		n.log.Warn("this host has no name that others could be told", logattr.Err(err))
 	}
-	n.guard, err = nameguard.New(nameguard.Options{
+	guard := nameguard.Options{
 		Inner: link, Opened: link.Opened, Self: n.self, Host: host, PID: os.Getpid(), Report: n.kernel, Log: n.log.With(logattr.Process("transport")),
-	})
+	}
+	if n.signatures != nil {
+		guard.Claims = n.signatures
+	}
+	n.guard, err = nameguard.New(guard)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (n *Node) openTree() error {
 		return err
 	}
 	n.router, err = process.NewRouter(process.RouterOptions{
-		Self: n.self, Store: n.store, Transport: n.transport, Codec: codec, Publishers: publishers,
+		Self: n.self, Store: n.store, Transport: n.transport, Codec: codec, Signatures: n.signatures, Publishers: publishers,
 		Kind: n.kind, Report: n.kernel, Progress: &n.progress, Log: n.log, Greet: n.guard.Greet,
 		WindowMessages: n.cfg.WindowMessages, WindowBytes: n.cfg.WindowBytes,
 	})
@@ -114,7 +114,7 @@ func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.S
 	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op, Rules: op, Commands: n.commands}
 	op.make = func(spec process.Spec) (*process.Subscriber, error) {
 		return process.NewSubscriber(process.SubscriberOptions{
-			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Lanes: lanes,
+			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Signatures: n.signatures, Lanes: lanes,
 			Allowed: func() process.Allowed { return op.judge(spec.Name) },
 			Report:  n.kernel, Progress: &n.progress, Log: n.log, MaxParallel: n.cfg.MaxParallel, Start: n.start,
 		})

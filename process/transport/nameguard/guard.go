@@ -189,6 +189,9 @@ func (g *guard) heldFor() int64 {
 func (g *guard) publish(subject, reply string, held int64) {
 	b, err := wire.EncodeClaim(&wire.Claim{Token: g.token, Held: held, Host: g.opts.Host, PID: int64(g.opts.PID)})
 	if err == nil {
+		if g.opts.Claims != nil {
+			b = g.opts.Claims.SignClaim(subject, reply, b)
+		}
 		err = g.opts.Inner.Publish(subject, reply, b)
 	}
 	if err != nil { // no link: the next one brings the next question

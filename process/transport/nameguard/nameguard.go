@@ -13,12 +13,13 @@
 //
 // Nobody is made to stand aside by anything but an answer to a question of its own, sent to
 // a subject that it has just made up: who may publish to a node, but not listen for it,
-// cannot silence it.
+// cannot silence it. With [Claims] no answer counts that is not signed with a key of the node.
 //
 // One goroutine owns what is known about the name; it ends with Close.
 package nameguard
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -40,7 +41,15 @@ import (
 	"steward/process/transport/internal/subjects"
 )
 
-// Options say whose name is guarded. All but Opened, Host and PID are needed.
+// Claims signs what is said about a name, and checks what others say. *process.Signatures is one.
+type Claims interface {
+	// SignClaim returns a claim with a signature; it may use up the one that it gets.
+	SignClaim(subject, reply string, claim []byte) []byte
+	// CheckClaim says why a claim is not to be believed.
+	CheckClaim(subject, reply string, claim []byte) error
+}
+
+// Options say whose name is guarded. All but Opened, Host, PID and Claims are needed.
 type Options struct {
 	// Inner is the link. It is not closed by this package.
 	Inner process.Transport
@@ -51,6 +60,8 @@ type Options struct {
 	// Host and PID tell people, on the other side, where this node runs.
 	Host string
 	PID  int
+	// Claims proves who claims the name; nil: everybody may.
+	Claims Claims
 	// Report gets the conflicts.
 	Report errorkernel.Reporter
 	Log    *slog.Logger
@@ -323,12 +334,7 @@ type heard struct {
 
 // question takes what arrives on the subject of the name, our own questions among it.
 func (t *Transport) question(d process.Delivery) {
-	claim, err := wire.DecodeClaim(d.Data)
-	if err != nil {
-		t.opts.Log.Debug("a question about the name is not understood", "err", err)
-		return
-	}
-	if claim.Token != t.token {
+	if claim := t.claim(d); claim != nil {
 		t.hear(heard{reply: d.Reply, claim: claim})
 	}
 }
@@ -336,16 +342,32 @@ func (t *Transport) question(d process.Delivery) {
 func (t *Transport) answered(d process.Delivery) {
 	h := heard{to: d.Subject[strings.LastIndexByte(d.Subject, '.')+1:]}
 	if !d.NoResponders {
-		var err error
-		if h.claim, err = wire.DecodeClaim(d.Data); err != nil {
-			t.opts.Log.Debug("an answer about the name is not understood", "err", err)
-			return
-		}
-		if h.claim.Token == t.token {
+		if h.claim = t.claim(d); h.claim == nil {
 			return
 		}
 	}
 	t.hear(h)
+}
+
+// claim returns what somebody else says about the name; nil when it makes no sense or is not
+// to be believed, or is from here.
+func (t *Transport) claim(d process.Delivery) *wire.Claim {
+	claim, err := wire.DecodeClaim(d.Data)
+	if err != nil {
+		t.opts.Log.Debug("a claim to the name is not understood", logattr.Err(err))
+		return nil
+	}
+	if claim.Token == t.token {
+		return nil
+	}
+	if t.opts.Claims != nil {
+		if err := t.opts.Claims.CheckClaim(d.Subject, d.Reply, d.Data); err != nil {
+			t.opts.Report.Report(errorkernel.Event{Class: errorkernel.Unproven, Process: "transport", Err: fmt.Errorf("a claim to the name of this node, %s, by process id %d on host %s, is not believed: %w",
+				t.opts.Self, claim.PID, cmp.Or(claim.Host, "?"), err)})
+			return nil
+		}
+	}
+	return claim
 }
 
 func (t *Transport) hear(h heard) {

@@ -26,13 +26,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func guarded(t *testing.T, inner process.Transport, self message.Node, host string, report errorkernel.Reporter) *Transport {
+func guarded(t *testing.T, inner process.Transport, self message.Node, host string, report errorkernel.Reporter, claims ...Claims) *Transport {
 	t.Helper()
-	o := Options{Inner: inner, Self: self, Host: host, PID: 4711, Report: report, Log: slog.New(slog.DiscardHandler)}
+	opts := Options{Inner: inner, Self: self, Host: host, PID: 4711, Report: report, Log: slog.New(slog.DiscardHandler)}
 	if l, ok := inner.(*natstransport.Transport); ok {
-		o.Opened = l.Opened
+		opts.Opened = l.Opened
 	}
-	tr, err := New(o)
+	if len(claims) > 0 {
+		opts.Claims = claims[0]
+	}
+	tr, err := New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,11 +150,11 @@ func atSea(t *testing.T, test func(t *testing.T, s *sea)) {
 	})
 }
 
-// sail starts a node named ship1 on a host.
-func (s *sea) sail(host string) *ship {
+// sail starts a node named ship1 on a host, with something to prove its claims.
+func (s *sea) sail(host string, claims ...Claims) *ship {
 	s.t.Helper()
 	ship := &ship{link: s.net.Node(host), reports: new(reports)}
-	ship.Transport = guarded(s.t, ship.link, "ship1", host, ship.reports)
+	ship.Transport = guarded(s.t, ship.link, "ship1", host, ship.reports, claims...)
 	if _, err := ship.Subscribe(subject, func(d process.Delivery) {
 		ship.mu.Lock()
 		defer ship.mu.Unlock()
