@@ -65,7 +65,7 @@ func (n *Node) openTree() error {
 	if err != nil {
 		return err
 	}
-	children = append(children, child("control", control), child("socket", socket), child("ways in", func() process.Service { return ways }))
+	children = append(children, child("control", func() process.Service { return control }), child("socket", socket), child("ways in", func() process.Service { return ways }))
 	outside, err := n.outside()
 	if err != nil {
 		return err

@@ -34,15 +34,20 @@ func (n *Node) socketOptions(name string) ingress.Options {
 	}
 }
 
-// control makes the socket of the operator's commands.
-func (n *Node) control() (func() process.Service, error) {
-	return checked(func() (process.Service, error) {
+// control makes the branch of the operator's commands. When their socket cannot be made, the node goes on, says
+// so, and tries again.
+func (n *Node) control() (*process.Supervisor, error) {
+	service, err := checked(func() (process.Service, error) {
 		return control.NewServer(control.Options{
 			Path: filepath.Join(n.cfg.SocketFolder, control.SocketName),
 			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos,
 			Log: n.log.With(logattr.Process("control")),
 		})
 	})
+	if err != nil {
+		return nil, err
+	}
+	return n.supervisor("control", []process.Child{child("control socket", service)})
 }
 
 func (n *Node) info() control.NodeInfo {
