@@ -56,15 +56,18 @@ func commands() []command {
 		several("config", "the settings of a node: show them, check them, or print the defaults", configOperations()...),
 		{name: "demo", summary: "see a command run on another node, with broker and nodes in a folder of their own", run: runDemo},
 		{name: "emulate", summary: "run many nodes in this process, to see how a fleet of that size behaves", run: runEmulate},
+		{name: "enroll", summary: "make this machine a node of a fleet, with a token of its central node", run: runEnroll},
 		single(errorsOperation()),
 		{name: "keys", summary: "show the key of this node, and say which keys of others it trusts", run: runKeys},
 		single(methodsOperation()),
 		single(nodesOperation()),
 		single(psOperation()),
 		several("queue", "what waits, and what was given up: look at it, remove it, send it again", queueOperations()...),
+		{name: "revoke", summary: "take the keys of a node out of the fleet", run: runRevoke},
 		single(runOperation()),
 		single(sendOperation()),
 		single(statusOperation()),
+		{name: "token", summary: "make and show the tokens with which new nodes are enrolled", run: runToken},
 		{name: "version", summary: "print the version", run: runVersion},
 	}
 }
