@@ -520,6 +520,18 @@ func (a *attacked) forgeAnswers() {
 	if s := a.state(text); s != "delivered" {
 		a.t.Errorf("the request is %s", s)
 	}
+
+	// Nor is it forgotten by ship1 when another node uses its id.
+	if ack := a.asShip3("ship1", "REQPing", message.EventACK, message.Message{ID: id, ReplyMethod: message.MethodNone, MethodTimeout: time.Minute, FileName: "same"}); ack.Code != "" {
+		a.t.Fatalf("a message with the same id: the answer is %+v", ack)
+	}
+	a.until("it has run", func() bool { return len(a.lines("ship1", "var/ship3/same")) > 0 })
+	question = a.questioned()
+	a.until("ship1 answers", func() bool { return a.last(question.Reply) != nil })
+	answer, err := a.codec.DecodeAnswer(a.last(question.Reply).Data)
+	if err != nil || len(answer.Fates) != 0 {
+		a.t.Errorf("ship1 says that %+v, %v", answer, err)
+	}
 	open()
 	a.until("the request is done", func() bool { return a.state(text) == "done" })
 }
