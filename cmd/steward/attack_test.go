@@ -251,7 +251,7 @@ func (a *attacked) told(node, class, text string) {
 func (a *attacked) denied(what string, ack *wire.Ack) {
 	a.t.Helper()
 	if ack.Code != message.CodeDenied || ack.Next != 0 {
-		a.t.Errorf("%s: the answer is %+v", what, ack)
+		a.t.Fatalf("%s: the answer is %+v", what, ack)
 	}
 }
 
