@@ -56,6 +56,7 @@ func commands() []command {
 		several("config", "the settings of a node: show them, check them, or print the defaults", configOperations()...),
 		{name: "demo", summary: "see a command run on another node, with broker and nodes in a folder of their own", run: runDemo},
 		{name: "emulate", summary: "run many nodes in this process, to see how a fleet of that size behaves", run: runEmulate},
+		single(doctorOperation()),
 		single(errorsOperation()),
 		{name: "keys", summary: "show the key of this node, and say which keys of others it trusts", run: runKeys},
 		single(methodsOperation()),

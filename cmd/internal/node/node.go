@@ -204,13 +204,8 @@ func (n *Node) openStore() error {
 }
 
 func (n *Node) openTransport() error {
-	opts := natstransport.Options{
-		Servers: n.cfg.Brokers, Name: string(n.self),
-		ConnectTimeout: n.cfg.BrokerConnectTimeout, ReconnectWait: n.cfg.ReconnectWait, ReconnectJitter: n.cfg.ReconnectJitter,
-		RootCA: n.cfg.RootCAPath, ClientCert: n.cfg.ClientCertFile, ClientKey: n.cfg.ClientKeyFile,
-		NkeySeedFile: n.cfg.NkeySeedFile, CredsFile: n.cfg.CredsFile,
-		Log: n.log.With(logattr.Process("transport")), Report: n.kernel,
-	}
+	opts := linkOptions(n.cfg)
+	opts.Log, opts.Report = n.log.With(logattr.Process("transport")), n.kernel
 	if n.broker != nil {
 		opts.InProcess = n.broker
 		// What is for a broker outside is of no use here.
