@@ -64,6 +64,7 @@ func commands() []command {
 		single(psOperation()),
 		several("queue", "what waits, and what was given up: look at it, remove it, send it again", queueOperations()...),
 		single(runOperation()),
+		single(schemaOperation()),
 		single(sendOperation()),
 		single(statusOperation()),
 		{name: "version", summary: "print the version", run: runVersion},

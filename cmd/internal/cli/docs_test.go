@@ -32,10 +32,15 @@ func builtin(t *testing.T) *methods.Registry {
 // Documents that are made from the code say what the code says.
 func TestGeneratedDocumentsAreUpToDate(t *testing.T) {
 	registry := builtin(t)
+	schema, err := messageSchema(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
-		"methods.md":       methodsDocument(t, registry),
-		"commands.md":      commandsDocument(t),
-		"configuration.md": configurationDocument(t, registry),
+		"message.schema.json": string(schema),
+		"methods.md":          methodsDocument(t, registry),
+		"commands.md":         commandsDocument(t),
+		"configuration.md":    configurationDocument(t, registry),
 	} {
 		path := filepath.Join(root, "doc", name)
 		if *update {
@@ -184,8 +189,6 @@ func exampleOf(m message.Method) string {
 	}
 	return b.String() + ".json"
 }
-
-func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // cell makes text fit into a cell of a table.
 func cell(s string) string { return strings.NewReplacer("|", `\|`, "<", `\<`, "*", `\*`).Replace(s) }
