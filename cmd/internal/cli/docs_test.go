@@ -218,7 +218,10 @@ environment counts for one start. Only settings with which a node could be built
 too. In the file an empty list is the same. Nobody but the node itself can then use the method there; name nodes to switch it on
 again.
 
-` + "`steward -help`" + ` prints the same list. Changes take effect at the next start.
+` + "`steward -help`" + ` prints the same list.
+
+**Changes** of the file take effect at the next start. With a SIGHUP to the node some do at once:
+[operating.md](operating.md#a-node) says which.
 `
 
 func configurationDocument(t *testing.T, registry *methods.Registry) string {

@@ -52,6 +52,8 @@ type Options struct {
 type Node struct {
 	opts Options
 	cfg  *config.Config
+	// live is what Reload has put in the place of cfg. Only settings in reloadable are read from it.
+	live atomic.Pointer[config.Config]
 	self message.Node
 	log  *slog.Logger
 	// start tells this start of the node from all others.
@@ -100,6 +102,7 @@ func New(opts Options) (_ *Node, err error) {
 	}
 	n := &Node{opts: opts, cfg: opts.Config, self: opts.Config.NodeName, start: rand.Text()}
 	n.log = opts.Log.With(logattr.Node(n.self))
+	n.live.Store(n.cfg)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -306,9 +309,10 @@ func (n *Node) tell(ctx context.Context, lines []string, keys [][]byte, lost uin
 
 // errorMessage is one for central without a text.
 func (n *Node) errorMessage() message.Message {
+	cfg := n.live.Load()
 	return message.Message{
 		To: n.cfg.CentralNodeName, Method: message.MethodErrorLog, ReplyMethod: message.MethodNone,
-		ACKTimeout: n.cfg.ErrorMessageTimeout, Retries: n.cfg.ErrorMessageRetries, MethodTimeout: n.cfg.DefaultMethodTimeout,
+		ACKTimeout: cfg.ErrorMessageTimeout, Retries: cfg.ErrorMessageRetries, MethodTimeout: cfg.DefaultMethodTimeout,
 	}
 }
 
