@@ -34,6 +34,7 @@ import (
 	"steward/process/transport/loopback"
 	"steward/process/transport/nameguard"
 	"steward/process/transport/natstransport"
+	"steward/security"
 	"steward/security/acl"
 )
 
@@ -68,15 +69,20 @@ type Node struct {
 	files    *os.Root
 	broker   *broker.Server
 	users    *brokerUsers // nil without logins
+	// certificate is the file with that of the broker if it is made here, else empty.
+	certificate string
 	// signatures is nil when there are none.
 	signatures *process.Signatures
-	guard      *nameguard.Transport
-	transport  process.Transport
-	kernel     *errorkernel.Kernel
-	rules      *acl.File
-	teller     *errorkernel.Teller
-	router     *process.Router
-	progress   process.Progress
+	// key and fleetKeys are nil as long as there are no signatures.
+	key       *security.Key
+	fleetKeys *security.FleetFile
+	guard     *nameguard.Transport
+	transport process.Transport
+	kernel    *errorkernel.Kernel
+	rules     *acl.File
+	teller    *errorkernel.Teller
+	router    *process.Router
+	progress  process.Progress
 	// errorsSent counts error messages that were put on the way to central.
 	errorsSent atomic.Int64
 	root       *process.Supervisor
@@ -207,12 +213,12 @@ func (n *Node) openStore() error {
 }
 
 func (n *Node) openTransport() error {
-	opts := linkOptions(n.cfg)
+	opts := linkOptions(n.cfg, n.key)
 	opts.Log, opts.Report = n.log.With(logattr.Process("transport")), n.kernel
 	if n.broker != nil {
 		opts.InProcess = n.broker
 		// What is for a broker outside is of no use here.
-		opts.NkeySeedFile, opts.CredsFile = "", ""
+		opts.NkeySeedFile, opts.CredsFile, opts.Key = "", "", nil
 		if login := n.broker.Login(); login != nil {
 			opts.Key = login
 		}
@@ -244,6 +250,12 @@ func (n *Node) openTransport() error {
 	n.onClose("loopback", func() error { return closeBounded(local) })
 	n.transport = local
 	return nil
+}
+
+// sameFile reports whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	x, y := stat(a), stat(b)
+	return x != nil && y != nil && os.SameFile(x, y)
 }
 
 // closeTimeout bounds each step of the teardown that could hang.

@@ -73,8 +73,8 @@ func (o *operator) StartSubscriber(ctx context.Context, m message.Method, allowe
 	if err != nil {
 		return err
 	}
-	if m == message.MethodACLUpdate && len(allowed) > 0 {
-		return fmt.Errorf("start subscriber of %s: who may replace the rules is for startSub%s in the configuration alone", m, m)
+	if (m == message.MethodACLUpdate || m == message.MethodTrustUpdate) && len(allowed) > 0 {
+		return fmt.Errorf("start subscriber of %s: who may use it is for startSub%s in the configuration alone", m, m)
 	}
 	if err := o.take(ctx); err != nil {
 		return err

@@ -6,16 +6,21 @@ import (
 	"steward/config"
 	"steward/message"
 	"steward/process/transport/natstransport"
+	"steward/security"
 )
 
-// linkOptions are what the settings say about the link to a broker outside.
-func linkOptions(cfg *config.Config) natstransport.Options {
-	return natstransport.Options{
+// linkOptions are what the settings say about the link to a broker outside. key is that of the node, nil for none.
+func linkOptions(cfg *config.Config, key *security.Key) natstransport.Options {
+	opts := natstransport.Options{
 		Servers: cfg.Brokers, Name: string(cfg.NodeName),
 		ConnectTimeout: cfg.BrokerConnectTimeout, ReconnectWait: cfg.ReconnectWait, ReconnectJitter: cfg.ReconnectJitter,
 		RootCA: cfg.RootCAPath, ClientCert: cfg.ClientCertFile, ClientKey: cfg.ClientKeyFile,
 		NkeySeedFile: cfg.NkeySeedFile, CredsFile: cfg.CredsFile,
 	}
+	if key != nil && sameFile(opts.NkeySeedFile, cfg.NodeKeyFile) { // which need not be a seed
+		opts.NkeySeedFile, opts.Key = "", key.Login()
+	}
+	return opts
 }
 
 // probeWord is in the subjects of a probe where those of delivery have a method or a token. Nobody listens
@@ -35,5 +40,12 @@ func ProbeBrokers(ctx context.Context, cfg *config.Config) ([]natstransport.Prob
 	}
 	central := cfg.CentralNodeName
 	publish := []string{ack(central), subject(central, message.EventACK), subject(central, message.EventNACK)}
-	return natstransport.Probe(ctx, linkOptions(cfg), listen, publish)
+	var key *security.Key
+	if cfg.Signatures != "off" && sameFile(cfg.NkeySeedFile, cfg.NodeKeyFile) {
+		var err error
+		if key, err = security.LoadKey(cfg.NodeKeyFile); err != nil {
+			return nil, err
+		}
+	}
+	return natstransport.Probe(ctx, linkOptions(cfg, key), listen, publish)
 }

@@ -50,8 +50,11 @@ func (n *Node) openTree() error {
 		child("inquiry", n.router.Inquiry),
 		child("presence", n.router.Presence),
 	}
-	if n.users != nil {
-		children = append(children, child("broker users", func() process.Service { return n.users }))
+	if n.certificate != "" {
+		children = append(children, child("broker certificate", func() process.Service { return process.ServiceFunc(n.keepCertificate) }))
+	}
+	if n.users != nil || n.self == n.cfg.CentralNodeName {
+		children = append(children, child("fleet", func() process.Service { return newFleetKeeper(n) }))
 	}
 	control, err := n.control()
 	if err != nil {
@@ -111,7 +114,7 @@ func (n *Node) kind(m message.Method) message.Kind {
 func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.Supervisor, error) {
 	op := newOperator(n)
 	n.operator = op
-	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op, Rules: op, Commands: n.commands}
+	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op, Rules: op, Fleet: op, Commands: n.commands}
 	op.make = func(spec process.Spec) (*process.Subscriber, error) {
 		return process.NewSubscriber(process.SubscriberOptions{
 			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Signatures: n.signatures, Lanes: lanes,
