@@ -105,6 +105,24 @@ func variables(name, def, help string) option {
 	}}
 }
 
+// hosts is a setting that is a list of names and addresses, without ports.
+func hosts(name, def, help string) option {
+	return option{name: name, unit: "string", help: help, kind: textKind, def: def, store: func(c *Config, v any) error {
+		c.EmbeddedBrokerNames = nil
+		if strings.TrimSpace(v.(string)) == "" {
+			return nil
+		}
+		for host := range strings.SplitSeq(v.(string), ",") {
+			host = strings.Trim(strings.TrimSpace(host), "[]")
+			if net.ParseIP(host) == nil && (host == "" || strings.ContainsAny(host, ":/@* \t")) {
+				return fmt.Errorf("%s is not the name or address of a machine; leave out the port", message.Quote(host))
+			}
+			c.EmbeddedBrokerNames = append(c.EmbeddedBrokerNames, host)
+		}
+		return nil
+	}}
+}
+
 // brokers is the setting brokerAddress: a text that is a list, as in -brokerAddress.
 func brokers(name, def, help string) option {
 	return option{name: name, unit: "string", help: help, kind: textKind, def: def, mask: maskBrokers, store: func(c *Config, v any) error {

@@ -25,7 +25,10 @@ type Config struct {
 	Brokers []string
 	// EmbeddedBroker is the host:port to run a broker on, empty for none. The files are for
 	// TLS, CAFile for certificates of its clients; empty for none.
-	EmbeddedBroker               string
+	EmbeddedBroker string
+	// EmbeddedBrokerNames are names and addresses at which others reach it, besides those that are known.
+	EmbeddedBrokerNames          []string
+	EmbeddedBrokerTLS            string // auto, yes or no
 	EmbeddedBrokerCertFile       string
 	EmbeddedBrokerKeyFile        string
 	EmbeddedBrokerCAFile         string

@@ -163,7 +163,7 @@ func TestDefaultsAreTheDocumentedOnes(t *testing.T) {
 			NodeName: "central", CentralNodeName: "central",
 			Brokers:              []string{"127.0.0.1:4222"},
 			BrokerConnectTimeout: 5 * time.Second, ReconnectWait: 2 * time.Second, ReconnectJitter: time.Second,
-			EmbeddedBrokerLogin: "auto", EmbeddedBrokerReach: "events", EmbeddedBrokerMaxConnections: 10_000, EmbeddedBrokerInsecure: "no",
+			EmbeddedBrokerTLS: "auto", EmbeddedBrokerLogin: "auto", EmbeddedBrokerReach: "events", EmbeddedBrokerMaxConnections: 10_000, EmbeddedBrokerInsecure: "no",
 			Signatures: "off", NodeKeyFile: filepath.Join(dir, "node.key"), TrustedNodesFile: filepath.Join(dir, "trusted_nodes"),
 			Compression: "zstd", WindowMessages: 4096, WindowBytes: 4 << 20, AuditLogSize: 64, AuditLogFiles: 10,
 			ConfigFolder: dir, SocketFolder: "./tmp", DatabaseFolder: "./lib", SubscribersDataFolder: "./var", SocketMode: 0o600,

@@ -29,6 +29,7 @@ const (
 	MethodHello        Method = "REQHello"
 	MethodOpCommand    Method = "REQOpCommand"
 	MethodACLUpdate    Method = "REQAclUpdate"
+	MethodTrustUpdate  Method = "REQTrustUpdate"
 )
 
 // maxName bounds a node or method name in bytes. A subject is two names and a kind;

@@ -89,6 +89,8 @@ type Env struct {
 	Commands Commands
 	// Rules are how REQAclUpdate reaches the rules of the node; nil where that is not to be.
 	Rules Rules
+	// Fleet is how REQTrustUpdate reaches the keys that the node trusts; nil where that is not to be.
+	Fleet Fleet
 }
 
 // Commands says how a node runs commands.
@@ -113,6 +115,13 @@ type Rules interface {
 	// that wants that. One that shuts out who sends rules is refused unless force is set. It returns what
 	// was done, as a line for people.
 	Replace(text string, by message.Node, force bool) (string, error)
+}
+
+// Fleet is what central tells its nodes about keys.
+type Fleet interface {
+	// ReplaceKeys puts a list that central has signed in force, if its version is higher. It returns
+	// what was done, as a line for people.
+	ReplaceKeys(text string) (string, error)
 }
 
 // Operator is what an operator may ask of a node while it runs. Nothing of it outlasts that

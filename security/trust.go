@@ -164,8 +164,21 @@ func Untrust(path string, n message.Node, k *PublicKey) (removed []Trusted, err 
 	return removed, nil
 }
 
-// editTrust replaces the text of a list that can be read.
+// editTrust replaces the text of a list that can be read. Those who use it wait for each other, so that
+// none takes back what another one has done.
 func editTrust(path string, edit func([]byte) []byte) error {
+	target, err := atomicfile.Target(path)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(target), 0o700)
+	}
+	if err != nil {
+		return fmt.Errorf("trusted nodes: %w", err)
+	}
+	unlock, err := atomicfile.Lock(filepath.Dir(target))
+	if err != nil {
+		return fmt.Errorf("trusted nodes: %w", err)
+	}
+	defer unlock()
 	old, _, err := readTrustText(path)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
@@ -178,14 +191,7 @@ func editTrust(path string, edit func([]byte) []byte) error {
 	if bytes.Equal(text, old) {
 		return nil
 	}
-	target, err := atomicfile.Target(path)
-	if err != nil {
-		return fmt.Errorf("trusted nodes: %w", err)
-	}
 	if missing {
-		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
-			return fmt.Errorf("trusted nodes: %w", err)
-		}
 		if err := atomicfile.Create(target, text); err != nil {
 			return fmt.Errorf("trusted nodes: %w", err)
 		}

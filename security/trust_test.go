@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -255,4 +256,47 @@ func FuzzTrustFile(f *testing.F) {
 			t.Fatalf("%v\nhave %v\nwant %v", err, after, want)
 		}
 	})
+}
+
+// A list is changed by a node that enrols others and by who runs it, at the same time.
+func TestNoChangeOfAListTakesBackAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "trusted_nodes")
+	const each = 20
+	keys := make([]security.PublicKey, 2*each)
+	for i := range keys {
+		k, err := security.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[i] = k.Public()
+	}
+	for _, k := range keys[:each] {
+		if _, err := security.Trust(path, "revoked", k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	errs := make([]error, len(keys))
+	var wg sync.WaitGroup
+	for i, k := range keys {
+		wg.Go(func() {
+			if i < each {
+				_, errs[i] = security.Untrust(path, "revoked", &k)
+			} else {
+				_, errs[i] = security.Trust(path, "enrolled", k)
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	list, err := security.ReadTrust(path)
+	if err != nil || len(list) != each {
+		t.Fatalf("%d lines, %v", len(list), err)
+	}
+	for _, l := range list {
+		if l.Node != "enrolled" {
+			t.Errorf("%s %s is trusted again", l.Node, l.Key)
+		}
+	}
 }

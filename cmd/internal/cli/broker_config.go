@@ -9,7 +9,9 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"time"
 
+	"steward/cmd/internal/node"
 	"steward/config"
 	"steward/message"
 	"steward/process/transport/broker"
@@ -26,7 +28,7 @@ usage: steward broker-config [flags] > nats-server.conf
   steward broker-config -central central -node central=UDXU4RCS... -node ship1=UC7NNXB2...
 
   -node NAME=KEY         a node and its public key; give it again for each. Default: the nodes of
-                         trustedNodesFile, and this node with the key in nodeKeyFile
+                         trustedNodesFile, this node with the key in nodeKeyFile, and its open tokens
   -central NAME          the node that sends to all others (default: centralNodeName)
   -reach REACH           what the others may send: events (to central), commands (also to central),
                          all (to every node) (default: embeddedBrokerReach)
@@ -121,6 +123,15 @@ func knownUsers(cfg *config.Config) ([]broker.User, error) {
 		users = append(users, broker.User{Node: cfg.NodeName, Keys: []string{own.Public().String()}})
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
+	}
+	tokens, err := node.Tokens(cfg).List()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tokens {
+		if t.Used == nil && time.Now().Before(t.Expires) {
+			users = append(users, broker.User{Node: t.Node, Keys: []string{t.Key.String()}, Newcomer: true})
+		}
 	}
 	if users == nil {
 		return nil, hinted{fmt.Errorf("no node is known: neither %s nor %s is there", cfg.TrustedNodesFile, cfg.NodeKeyFile),

@@ -1,11 +1,11 @@
 package node
 
 import (
-	"context"
+	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"time"
 
 	"steward/errorkernel"
 	"steward/internal/logattr"
@@ -18,16 +18,22 @@ func (n *Node) openBroker() error {
 	if n.cfg.EmbeddedBroker == "" {
 		return nil
 	}
+	if err := n.ensureCertificate(); err != nil {
+		return err
+	}
 	opts := broker.Options{
 		Addr: n.cfg.EmbeddedBroker, Name: string(n.self), Self: n.self,
-		CertFile: n.cfg.EmbeddedBrokerCertFile, KeyFile: n.cfg.EmbeddedBrokerKeyFile, CAFile: n.cfg.EmbeddedBrokerCAFile,
+		CertFile: cmp.Or(n.cfg.EmbeddedBrokerCertFile, n.certificate), KeyFile: cmp.Or(n.cfg.EmbeddedBrokerKeyFile, n.certificate), CAFile: n.cfg.EmbeddedBrokerCAFile,
 		Insecure: n.cfg.EmbeddedBrokerInsecure == "yes", MaxConnections: n.cfg.EmbeddedBrokerMaxConnections,
 		MaxPayload: broker.PayloadFor(n.cfg.MaxMessageSize),
-		Log:        n.log.With(logattr.Process("broker")),
+		Refused: func(line string) {
+			n.kernel.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "broker", Err: errors.New(line)})
+		},
+		Log: n.log.With(logattr.Process("broker")),
 	}
-	login := n.cfg.EmbeddedBrokerLogin == "yes" || n.cfg.EmbeddedBrokerLogin == "auto" && !broker.Loopback(opts.Addr)
+	login := n.cfg.EmbeddedBrokerLogin == "yes" || n.cfg.EmbeddedBrokerLogin == "auto" && (!broker.Loopback(opts.Addr) || n.cfg.Signatures == "require")
 	if login {
-		n.users = &brokerUsers{n: n}
+		n.users = &brokerUsers{n: n, trusted: watched{path: n.cfg.TrustedNodesFile}, tokens: watched{path: string(n.tokens())}}
 		users, err := n.users.read()
 		if err != nil {
 			return fmt.Errorf("who may log in to the embedded broker: %w", err)
@@ -47,29 +53,13 @@ func (n *Node) openBroker() error {
 	return nil
 }
 
-// usersEvery is how often the list of trusted keys is looked at.
-const usersEvery = time.Second
-
-// brokerUsers keeps who may log in to the embedded broker to what the list of trusted keys
-// says. Its only goroutine is that of Serve, after read was called once.
+// brokerUsers keeps who may log in to the embedded broker to what the list of trusted keys and the
+// tokens say. Its only goroutine is that of [fleetKeeper], after read was called once.
 type brokerUsers struct {
-	n    *Node
-	seen fs.FileInfo // of the list when it was read last; nil for none
-	bad  string      // what was said last about a list that cannot be used
-}
-
-// Serve follows the list until ctx ends.
-func (u *brokerUsers) Serve(ctx context.Context) error {
-	tick := time.NewTicker(usersEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			u.follow()
-		}
-	}
+	n *Node
+	// trusted is the list, tokens the folder of the tokens.
+	trusted, tokens watched
+	bad             string // what was said last about a list that cannot be used
 }
 
 // follow applies a list that has changed. One that cannot be used leaves all as it was, and is
@@ -94,16 +84,11 @@ func (u *brokerUsers) follow() {
 	}
 }
 
-func (u *brokerUsers) changed() bool {
-	now := stat(u.n.cfg.TrustedNodesFile)
-	if now == nil || u.seen == nil {
-		return now != u.seen
-	}
-	return !os.SameFile(now, u.seen) || !now.ModTime().Equal(u.seen.ModTime()) || now.Size() != u.seen.Size() || now.Mode() != u.seen.Mode()
-}
+func (u *brokerUsers) changed() bool { return u.trusted.changed() || u.tokens.changed() }
 
 func (u *brokerUsers) read() ([]broker.User, error) {
-	u.seen = stat(u.n.cfg.TrustedNodesFile) // before it is read: what changes meanwhile is seen the next time
+	u.trusted.look() // before it is read: what changes meanwhile is seen the next time
+	u.tokens.look()
 	list, err := security.ReadTrust(u.n.cfg.TrustedNodesFile)
 	if err != nil {
 		return nil, err
@@ -112,7 +97,27 @@ func (u *brokerUsers) read() ([]broker.User, error) {
 	for i, t := range list {
 		users[i] = broker.User{Node: t.Node, Keys: []string{t.Key.String()}}
 	}
-	return users, nil
+	tokens, err := u.n.tokens().List()
+	for _, t := range tokens {
+		users = append(users, broker.User{Node: t.Node, Keys: []string{t.Key.String()}, Newcomer: true})
+	}
+	return users, err
+}
+
+// watched is a file, or a folder, of which changes are seen.
+type watched struct {
+	path string
+	seen fs.FileInfo // nil: it was not there
+}
+
+func (w *watched) look() { w.seen = stat(w.path) }
+
+func (w *watched) changed() bool {
+	now := stat(w.path)
+	if now == nil || w.seen == nil {
+		return now != w.seen
+	}
+	return !os.SameFile(now, w.seen) || !now.ModTime().Equal(w.seen.ModTime()) || now.Size() != w.seen.Size() || now.Mode() != w.seen.Mode()
 }
 
 // stat returns nil for a file that is not there. What else is wrong with it is found when it is

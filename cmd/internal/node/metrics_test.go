@@ -223,7 +223,7 @@ func TestSeriesAreBounded(t *testing.T) {
 }
 
 func TestMetricsCountWhatIsRefusedForItsSignature(t *testing.T) {
-	central := run(t, "-embeddedBroker=127.0.0.1:0", "-signatures=require")
+	central := run(t, "-embeddedBroker=127.0.0.1:0", "-embeddedBrokerLogin=no", "-signatures=require")
 	ship1 := run(t, "-nodeName=ship1", "-brokerAddress="+central.BrokerURL())
 	ship2 := run(t, "-nodeName=ship2", "-brokerAddress="+central.BrokerURL(), "-signatures=sign")
 	for _, n := range []*Node{ship1, ship2} {

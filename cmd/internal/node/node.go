@@ -34,6 +34,7 @@ import (
 	"steward/process/transport/loopback"
 	"steward/process/transport/nameguard"
 	"steward/process/transport/natstransport"
+	"steward/security"
 	"steward/security/acl"
 )
 
@@ -52,6 +53,8 @@ type Options struct {
 type Node struct {
 	opts Options
 	cfg  *config.Config
+	// live is what Reload has put in the place of cfg. Only settings in reloadable are read from it.
+	live atomic.Pointer[config.Config]
 	self message.Node
 	log  *slog.Logger
 	// start tells this start of the node from all others.
@@ -66,15 +69,20 @@ type Node struct {
 	files    *os.Root
 	broker   *broker.Server
 	users    *brokerUsers // nil without logins
+	// certificate is the file with that of the broker if it is made here, else empty.
+	certificate string
 	// signatures is nil when there are none.
 	signatures *process.Signatures
-	guard      *nameguard.Transport
-	transport  process.Transport
-	kernel     *errorkernel.Kernel
-	rules      *acl.File
-	teller     *errorkernel.Teller
-	router     *process.Router
-	progress   process.Progress
+	// key and fleetKeys are nil as long as there are no signatures.
+	key       *security.Key
+	fleetKeys *security.FleetFile
+	guard     *nameguard.Transport
+	transport process.Transport
+	kernel    *errorkernel.Kernel
+	rules     *acl.File
+	teller    *errorkernel.Teller
+	router    *process.Router
+	progress  process.Progress
 	// errorsSent counts error messages that were put on the way to central.
 	errorsSent atomic.Int64
 	root       *process.Supervisor
@@ -100,6 +108,7 @@ func New(opts Options) (_ *Node, err error) {
 	}
 	n := &Node{opts: opts, cfg: opts.Config, self: opts.Config.NodeName, start: rand.Text()}
 	n.log = opts.Log.With(logattr.Node(n.self))
+	n.live.Store(n.cfg)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -204,17 +213,12 @@ func (n *Node) openStore() error {
 }
 
 func (n *Node) openTransport() error {
-	opts := natstransport.Options{
-		Servers: n.cfg.Brokers, Name: string(n.self),
-		ConnectTimeout: n.cfg.BrokerConnectTimeout, ReconnectWait: n.cfg.ReconnectWait, ReconnectJitter: n.cfg.ReconnectJitter,
-		RootCA: n.cfg.RootCAPath, ClientCert: n.cfg.ClientCertFile, ClientKey: n.cfg.ClientKeyFile,
-		NkeySeedFile: n.cfg.NkeySeedFile, CredsFile: n.cfg.CredsFile,
-		Log: n.log.With(logattr.Process("transport")), Report: n.kernel,
-	}
+	opts := linkOptions(n.cfg, n.key)
+	opts.Log, opts.Report = n.log.With(logattr.Process("transport")), n.kernel
 	if n.broker != nil {
 		opts.InProcess = n.broker
 		// What is for a broker outside is of no use here.
-		opts.NkeySeedFile, opts.CredsFile = "", ""
+		opts.NkeySeedFile, opts.CredsFile, opts.Key = "", "", nil
 		if login := n.broker.Login(); login != nil {
 			opts.Key = login
 		}
@@ -246,6 +250,12 @@ func (n *Node) openTransport() error {
 	n.onClose("loopback", func() error { return closeBounded(local) })
 	n.transport = local
 	return nil
+}
+
+// sameFile reports whether two paths lead to one file.
+func sameFile(a, b string) bool {
+	x, y := stat(a), stat(b)
+	return x != nil && y != nil && os.SameFile(x, y)
 }
 
 // closeTimeout bounds each step of the teardown that could hang.
@@ -311,9 +321,10 @@ func (n *Node) tell(ctx context.Context, lines []string, keys [][]byte, lost uin
 
 // errorMessage is one for central without a text.
 func (n *Node) errorMessage() message.Message {
+	cfg := n.live.Load()
 	return message.Message{
 		To: n.cfg.CentralNodeName, Method: message.MethodErrorLog, ReplyMethod: message.MethodNone,
-		ACKTimeout: n.cfg.ErrorMessageTimeout, Retries: n.cfg.ErrorMessageRetries, MethodTimeout: n.cfg.DefaultMethodTimeout,
+		ACKTimeout: cfg.ErrorMessageTimeout, Retries: cfg.ErrorMessageRetries, MethodTimeout: cfg.DefaultMethodTimeout,
 	}
 }
 

@@ -26,8 +26,12 @@ func (n *Node) openSignatures() error {
 	if err != nil {
 		return err
 	}
+	n.key = key
+	if n.fleetKeys, err = security.OpenFleetFile(FleetFile(n.cfg), n.cfg.CentralNodeName, trusted); err != nil {
+		return err
+	}
 	n.signatures, err = process.NewSignatures(process.SignaturesOptions{
-		Self: n.self, Key: key, Trusted: security.NewKeyring(n.self, key.Public(), trusted), Require: n.cfg.Signatures == "require",
+		Self: n.self, Key: key, Trusted: security.NewKeyring(n.self, key.Public(), n.fleetKeys), Require: n.cfg.Signatures == "require",
 	})
 	return err
 }

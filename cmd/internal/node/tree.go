@@ -50,8 +50,11 @@ func (n *Node) openTree() error {
 		child("inquiry", n.router.Inquiry),
 		child("presence", n.router.Presence),
 	}
-	if n.users != nil {
-		children = append(children, child("broker users", func() process.Service { return n.users }))
+	if n.certificate != "" {
+		children = append(children, child("broker certificate", func() process.Service { return process.ServiceFunc(n.keepCertificate) }))
+	}
+	if n.users != nil || n.self == n.cfg.CentralNodeName {
+		children = append(children, child("fleet", func() process.Service { return newFleetKeeper(n) }))
 	}
 	control, err := n.control()
 	if err != nil {
@@ -111,7 +114,7 @@ func (n *Node) kind(m message.Method) message.Kind {
 func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.Supervisor, error) {
 	op := newOperator(n)
 	n.operator = op
-	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op, Rules: op, Commands: n.commands}
+	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op, Rules: op, Fleet: op, Commands: n.commands}
 	op.make = func(spec process.Spec) (*process.Subscriber, error) {
 		return process.NewSubscriber(process.SubscriberOptions{
 			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Signatures: n.signatures, Lanes: lanes,
@@ -137,10 +140,11 @@ func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.S
 
 // defaults is what the node fills into a message.
 func (n *Node) defaults() wire.Defaults {
+	cfg := n.live.Load()
 	return wire.Defaults{
 		Self: n.self, Catalog: Catalog{n.opts.Registry},
-		ACKTimeout: n.cfg.DefaultMessageTimeout, Retries: n.cfg.DefaultMessageRetries,
-		MethodTimeout: n.cfg.DefaultMethodTimeout, MaxSize: n.cfg.MaxMessageSize,
+		ACKTimeout: cfg.DefaultMessageTimeout, Retries: cfg.DefaultMessageRetries,
+		MethodTimeout: cfg.DefaultMethodTimeout, MaxSize: n.cfg.MaxMessageSize,
 	}
 }
 
@@ -195,7 +199,7 @@ func (n *Node) hello(every time.Duration) process.Service {
 		defer tick.Stop()
 		for {
 			m := message.Message{To: n.cfg.CentralNodeName, Method: message.MethodHello, ReplyMethod: message.MethodNone,
-				Data: []string{helloPrefix + n.opts.Version}, MethodTimeout: n.cfg.DefaultMethodTimeout}
+				Data: []string{helloPrefix + n.opts.Version}, MethodTimeout: n.live.Load().DefaultMethodTimeout}
 			if err := n.router.SendUnacked(&m); err != nil {
 				n.log.Debug("hello not sent", logattr.Err(err))
 			}

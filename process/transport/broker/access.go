@@ -16,6 +16,9 @@ import (
 type User struct {
 	Node message.Node
 	Keys []string // public nkeys of users; they begin with U
+	// Newcomer says that each of the keys is that of a token: it may ask central to enrol the node, and
+	// do nothing in the name of any.
+	Newcomer bool
 }
 
 // Reach says what a node other than central may send, and to whom.
@@ -40,7 +43,7 @@ type Access struct {
 // Grant is what who has a key may do, as subjects of NATS.
 type Grant struct {
 	Key                string
-	Nodes              []message.Node // sorted; mostly one
+	Nodes              []message.Node // sorted; mostly one, and none for a token
 	Publish, Subscribe []string
 }
 
@@ -60,6 +63,7 @@ func (a Access) Grants() ([]Grant, error) {
 		return nil, fmt.Errorf("reach %s is none of %s, %s, %s", message.Quote(string(reach)), ReachEvents, ReachCommands, ReachAll)
 	}
 	nodes := make(map[string][]message.Node) // by key
+	var newcomers []Grant
 	depth := parts(a.Central)
 	for _, u := range a.Users {
 		if err := checkName(u.Node); err != nil {
@@ -69,6 +73,10 @@ func (a Access) Grants() ([]Grant, error) {
 		for _, k := range u.Keys {
 			if !nkeys.IsValidPublicUserKey(k) {
 				return nil, fmt.Errorf("node %s: %s is not the public key of a user, which begins with U", u.Node, message.Quote(k))
+			}
+			if u.Newcomer {
+				newcomers = append(newcomers, Grant{Key: k, Publish: []string{string(a.Central) + ".ENROLL." + k}, Subscribe: []string{string(a.Central) + ".ENROLLED." + k}})
+				continue
 			}
 			if !slices.Contains(nodes[k], u.Node) {
 				nodes[k] = append(nodes[k], u.Node)
@@ -84,6 +92,12 @@ func (a Access) Grants() ([]Grant, error) {
 		}
 		grants = append(grants, g)
 	}
+	for _, g := range newcomers {
+		if nodes[g.Key] != nil {
+			return nil, fmt.Errorf("the key %s is that of a node and of a token", g.Key)
+		}
+	}
+	grants = append(grants, newcomers...)
 	slices.SortFunc(grants, func(x, y Grant) int {
 		return cmp.Or(slices.Compare(x.Nodes, y.Nodes), cmp.Compare(x.Key, y.Key))
 	})
@@ -109,6 +123,10 @@ func (a Access) grant(g *Grant, n message.Node, reach Reach, depth int) {
 	publish(self+".HERE", self+".NAME", self+".NAME.*")
 	subscribe(methods(self, allKinds)...)
 	subscribe(self+".ACK.*", self+".NAME", self+".NAME.*")
+	if n == a.Central {
+		subscribe(self + ".ENROLL.*")
+		publish(self + ".ENROLLED.*")
+	}
 	switch {
 	case n == a.Central, reach == ReachAll:
 		// To all nodes, those to come among them: by the number of parts in their names,
@@ -150,7 +168,7 @@ func checkName(n message.Node) error {
 	if err := n.Check(); err != nil {
 		return err
 	}
-	for _, word := range []string{".ACK", ".NAME"} {
+	for _, word := range []string{".ACK", ".NAME", ".ENROLL", ".ENROLLED"} {
 		if strings.HasSuffix(string(n), word) {
 			return fmt.Errorf("node %s: a name cannot end in %s: the node before it would hear what is for this one", n, word)
 		}

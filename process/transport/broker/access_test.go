@@ -34,7 +34,7 @@ func TestAccessIsChecked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	user := func(n message.Node, keys ...string) []User { return []User{{n, keys}} }
+	user := func(n message.Node, keys ...string) []User { return []User{{Node: n, Keys: keys}} }
 	for name, tt := range map[string]struct {
 		a    Access
 		want string
@@ -62,7 +62,7 @@ func TestAccessIsChecked(t *testing.T) {
 func TestEachKeyIsGrantedOnce(t *testing.T) {
 	a, b, c := publicKey(t), publicKey(t), publicKey(t)
 	grants, err := Access{Central: "central", Users: []User{
-		{"ship1", []string{a}}, {"central", []string{b}}, {"ship1", []string{c, a}}, {"ship2", nil}, {"ship3", []string{c}},
+		{Node: "ship1", Keys: []string{a}}, {Node: "central", Keys: []string{b}}, {Node: "ship1", Keys: []string{c, a}}, {Node: "ship2"}, {Node: "ship3", Keys: []string{c}},
 	}}.Grants()
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func TestGrantsAreWhatIsNeededAndNoMore(t *testing.T) {
 		names := rapid.SliceOfNDistinct(name, 2, len(keys), func(n message.Node) message.Node { return n }).Draw(t, "names")
 		a := Access{Central: names[0], Reach: rapid.SampledFrom([]Reach{"", ReachEvents, ReachCommands, ReachAll}).Draw(t, "reach")}
 		for i, n := range names {
-			a.Users = append(a.Users, User{n, keys[i : i+1]})
+			a.Users = append(a.Users, User{Node: n, Keys: keys[i : i+1]})
 		}
 		grants, err := a.Grants()
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -30,6 +31,8 @@ type Server struct {
 	self   nkeys.KeyPair // nil without Access
 	once   sync.Once
 	users  sync.Mutex // held while they are changed
+	// current are the users; guarded by users.
+	current []User
 }
 
 // Start listens and returns when clients can connect. An address that is taken is an
@@ -46,7 +49,7 @@ func (o Options) start() (*Server, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	log := newLogger(o.Log)
+	log := newLogger(o.Log, o.Refused)
 	s := &Server{opts: o}
 	var err error
 	if s.tls, err = o.tls(log); err != nil {
@@ -56,6 +59,7 @@ func (o Options) start() (*Server, error) {
 		if s.self, err = nkeys.CreateUser(); err != nil {
 			return nil, err
 		}
+		s.current = o.Access.Users
 	}
 	so, err := s.options(o.Access)
 	if err != nil {
@@ -191,6 +195,7 @@ func (s *Server) SetUsers(users []User) error {
 	if err != nil {
 		return fmt.Errorf("embedded broker: change who may log in: %w", err)
 	}
+	s.current = users
 	return nil
 }
 
@@ -234,4 +239,38 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 func (s *Server) Shutdown() {
 	s.once.Do(s.server.Shutdown)
 	s.server.WaitForShutdown()
+}
+
+// LimitNewcomers cuts off who is connected with the key of a token for longer than that, and of those
+// with one token all but so many, the ones that came first: a token is for one question.
+func (s *Server) LimitNewcomers(each int, longest time.Duration) error {
+	s.users.Lock()
+	newcomers := make(map[string]int) // key -> connections seen
+	for _, u := range s.current {
+		if u.Newcomer {
+			for _, k := range u.Keys {
+				newcomers[k] = 0
+			}
+		}
+	}
+	s.users.Unlock()
+	if len(newcomers) == 0 {
+		return nil
+	}
+	all, err := s.server.Connz(&server.ConnzOptions{Username: true, Sort: server.ByCid, State: server.ConnOpen, Limit: math.MaxInt32})
+	if err != nil {
+		return fmt.Errorf("embedded broker: look at its connections: %w", err)
+	}
+	for _, c := range all.Conns {
+		n, ok := newcomers[c.AuthorizedUser]
+		if !ok {
+			continue
+		}
+		if n >= each || time.Since(c.Start) >= longest {
+			_ = s.server.DisconnectClientByID(c.Cid) // it may have gone by itself
+			continue
+		}
+		newcomers[c.AuthorizedUser] = n + 1
+	}
+	return nil
 }

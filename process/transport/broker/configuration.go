@@ -58,7 +58,7 @@ func Configuration(o Options) (string, error) {
 		for _, n := range g.Nodes {
 			names = append(names, string(n))
 		}
-		line("    { # %s", strings.Join(names, ", "))
+		line("    { # %s", cmp.Or(strings.Join(names, ", "), "a token"))
 		line("      nkey: %s", g.Key)
 		line("      permissions {")
 		line("        publish { allow: %s }", subjectList(g.Publish))

@@ -16,7 +16,8 @@ import (
 // fatal line only if its logger does; this one remembers the line instead, for Start to
 // return.
 type logger struct {
-	log *slog.Logger
+	log     *slog.Logger
+	refused func(line string) // nil for nobody
 
 	mu    sync.Mutex // guards the fields below
 	first error      // the first fatal line
@@ -31,11 +32,11 @@ const (
 	maxTold   = 100
 )
 
-func newLogger(log *slog.Logger) *logger {
+func newLogger(log *slog.Logger, refused func(string)) *logger {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &logger{log: log}
+	return &logger{log: log, refused: refused}
 }
 
 func (l *logger) debug() bool { return l.log.Enabled(context.Background(), slog.LevelDebug) }
@@ -71,12 +72,19 @@ func (l *logger) Errorf(format string, args ...any) {
 	level := slog.LevelDebug
 	if l.news([2]string{m[1], m[2]}, time.Now()) {
 		level = slog.LevelWarn
+		if l.refused != nil && refusal.MatchString(m[2]) {
+			l.refused(line)
+		}
 	}
 	l.line(level, "%s", []any{line})
 }
 
 // ofClient finds host and text of a line about a client.
 var ofClient = regexp.MustCompile(`^(\S+):\d+ - [a-z]+:\d+ - (.*)$`)
+
+// refusal finds out that a line is about something that a client may not do. Lines about clients that
+// never came as far as that are not: anybody on the network can bring them about.
+var refusal = regexp.MustCompile(`^(?:".*" - )?(?:authentication error|Publish Violation|Subscription Violation)\b`)
 
 // news reports whether it is time to say this of a host, and notes that it is said.
 func (l *logger) news(what [2]string, now time.Time) bool {

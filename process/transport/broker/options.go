@@ -47,6 +47,9 @@ type Options struct {
 	// MaxConnections is the number of clients at a time; 0 means that of the ConfigFile, or
 	// 10,000.
 	MaxConnections int
+	// Refused, if not nil, is told what the server has refused somebody who has a connection: a login, a
+	// subject; the same of one host once a minute. It must not block.
+	Refused func(line string)
 	// Log gets the server's own lines. Nil drops them.
 	Log *slog.Logger
 }
@@ -80,7 +83,7 @@ func (o Options) door(hasTLS, hasLogin bool) error {
 		missing = "no TLS"
 	}
 	return fmt.Errorf("other machines can reach it, and there is %s: "+
-		"give -embeddedBrokerCertFile and -embeddedBrokerKeyFile, and do not switch -embeddedBrokerLogin off; "+
+		"do not switch -embeddedBrokerTLS or -embeddedBrokerLogin off, or give -embeddedBrokerCertFile and -embeddedBrokerKeyFile; "+
 		"or 127.0.0.1 as its host; or, in a network that is closed by other means, -embeddedBrokerInsecure=yes", missing)
 }
 

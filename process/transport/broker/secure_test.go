@@ -328,7 +328,7 @@ func TestSetUsersCutsOffWhoIsRemovedAndNobodyElse(t *testing.T) {
 		}
 
 		// What makes no sense changes nothing.
-		if err := s.SetUsers([]User{{"ship1", []string{"no key"}}}); err == nil || !strings.Contains(err.Error(), "ship1") {
+		if err := s.SetUsers([]User{{Node: "ship1", Keys: []string{"no key"}}}); err == nil || !strings.Contains(err.Error(), "ship1") {
 			t.Errorf("got %v", err)
 		}
 		connect(t, s, key1, opts...)
@@ -535,7 +535,7 @@ func TestSecureOptionsAreChecked(t *testing.T) {
 		"no authority":            {Options{CertFile: cert, KeyFile: key, CAFile: key}, "no certificate in it"},
 		"two sorts of logins":     {Options{ConfigFile: conf, Access: &Access{Central: "central"}, Self: "central"}, "configuration file"},
 		"nobody's process":        {Options{Access: &Access{Central: "central"}}, "own node"},
-		"no key":                  {Options{Self: "central", Access: &Access{Central: "central", Users: []User{{"ship1", []string{"x"}}}}}, "ship1"},
+		"no key":                  {Options{Self: "central", Access: &Access{Central: "central", Users: []User{{Node: "ship1", Keys: []string{"x"}}}}}, "ship1"},
 		"connections":             {Options{MaxConnections: -1}, "-1 connections"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -710,5 +710,40 @@ func TestConfigurationSaysWhatTheEmbeddedBrokerDoes(t *testing.T) {
 		if text, err := Configuration(o); err == nil {
 			t.Errorf("%+v: %s", o, text)
 		}
+	}
+}
+
+// A token is for one question, and not for a thousand connections.
+func TestNewcomersAreLimited(t *testing.T) {
+	key1, ship1 := user(t, "ship1")
+	token, newcomer := user(t, "ship7")
+	newcomer.Newcomer = true
+	s := start(t, Options{Self: "central", Access: &Access{Central: "central", Users: []User{ship1, newcomer}}})
+	node := connect(t, s, key1)
+	var clients []*raw
+	for range 5 {
+		clients = append(clients, connect(t, s, token))
+	}
+	limit := func(each int, longest time.Duration) {
+		t.Helper()
+		if err := s.LimitNewcomers(each, longest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(3, time.Hour)
+	for _, c := range clients[3:] {
+		receive(t, c.closed)
+	}
+	for _, c := range clients[:3] {
+		if err := c.Flush(); err != nil {
+			t.Errorf("one of those that came first: %v", err)
+		}
+	}
+	limit(3, 0)
+	for _, c := range clients[:3] {
+		receive(t, c.closed)
+	}
+	if err := node.Flush(); err != nil {
+		t.Errorf("a node: %v", err)
 	}
 }

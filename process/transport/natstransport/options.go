@@ -2,6 +2,8 @@ package natstransport
 
 import (
 	"cmp"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,6 +55,8 @@ type Options struct {
 	// it is given up; 0 means 30 s. A link that is merely slow is not.
 	WriteTimeout time.Duration
 
+	// Roots are certificates as PEM, in place of those in RootCA; nil for none.
+	Roots []byte
 	// PEM files; empty for none. All are read again for each connection.
 	RootCA, ClientCert, ClientKey string
 	// NkeySeedFile, CredsFile and Key prove who we are; at most one of them. What is in the
@@ -156,6 +160,13 @@ func (o *Options) nats() (nats.Options, error) {
 
 	var opts []nats.Option
 	if o.InProcess == nil {
+		if o.Roots != nil {
+			pool := x509.NewCertPool()
+			if !pool.AppendCertsFromPEM(o.Roots) {
+				return n, errors.New("no certificate to check brokers with")
+			}
+			opts = append(opts, nats.Secure(&tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}))
+		}
 		if o.RootCA != "" {
 			opts = append(opts, nats.RootCAs(o.RootCA))
 		}
