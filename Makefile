@@ -41,7 +41,7 @@ lint:
 check:
 	bash .ci/run
 
-# The documents that are made from the code: doc/methods.md, doc/commands.md and doc/configuration.md.
+# What is made from the code: doc/methods.md, doc/commands.md, doc/configuration.md and doc/message.schema.json.
 generate:
 	go test ./cmd/internal/cli -run TestGeneratedDocumentsAreUpToDate -update
 

@@ -122,7 +122,8 @@ func (s *Store) Known(by message.Node, ids []message.ID) ([]Fate, error) {
 			return err
 		}
 		for _, id := range ids {
-			v := tx.Bucket(bucketReceived).Get(id[:])
+			received := tx.Bucket(bucketReceived)
+			v := received.Get(receivedKey(received, by, id))
 			var l Life
 			if v != nil {
 				if l, err = decodeLife(id, v); err != nil {
@@ -183,7 +184,7 @@ func (s *Store) EndAwaited(peer message.Node, fates []Fate) (ended []message.ID,
 				continue
 			}
 			l.State, l.Code, l.Text, l.Ended = message.EndOf(f.Code), f.Code, f.Text, now
-			if err := t.putLifeOver(false, bucketSent, f.ID, &l); err != nil {
+			if err := t.putLifeAt(false, bucketSent, f.ID[:], &l); err != nil {
 				return err
 			}
 			if err := t.await(f.ID, &l); err != nil {

@@ -86,7 +86,7 @@ func (s *Store) worthCompacting() (left int64, worth bool) {
 func (s *Store) tryCompact(left int64) {
 	s.compactAfter = time.Now().Add(s.compaction.again)
 	// Twice what is left, so that the copy does not take the last room from others.
-	if !hasRoom(s.opts.Path, 2*left) {
+	if room, known := Room(s.opts.Path); !known || room <= 2*left {
 		return
 	}
 	copied := s.opts.Path + compactSuffix

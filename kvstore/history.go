@@ -198,12 +198,16 @@ func fromMilli(ms int64) time.Time {
 }
 
 func (t *tx) putLife(bucket []byte, id message.ID, l *Life) error {
-	return t.putLifeOver(hasEnded(t.btx.Bucket(bucket).Get(id[:])), bucket, id, l)
+	key := id[:]
+	if bytes.Equal(bucket, bucketReceived) {
+		key = receivedKey(t.btx.Bucket(bucket), l.Peer, id)
+	}
+	return t.putLifeAt(hasEnded(t.btx.Bucket(bucket).Get(key)), bucket, key, l)
 }
 
-// putLifeOver is putLife for who knows whether the life that is there, if any, has ended: it
-// saves a search.
-func (t *tx) putLifeOver(hadEnded bool, bucket []byte, id message.ID, l *Life) error {
+// putLifeAt is putLife for who knows where the life stands, and whether that which is there, if any, has
+// ended: it saves a search.
+func (t *tx) putLifeAt(hadEnded bool, bucket, key []byte, l *Life) error {
 	b := t.btx.Bucket(bucket)
 	b.FillPercent = 0.9 // ids grow with time
 	ended := t.s.sizes.ended(bucket)
@@ -214,7 +218,36 @@ func (t *tx) putLifeOver(hadEnded bool, bucket []byte, id message.ID, l *Life) e
 		*ended++
 		t.ended++
 	}
-	return b.Put(id[:], encodeLife(l))
+	return b.Put(key, encodeLife(l))
+}
+
+// receivedKey returns the key of the life of a message from a node: its id. A node gives its messages what ids it
+// likes. When one uses that of a message of another node, the second life stands under the id and the name of its
+// node, and the first one where it was: nobody can use up the ids of others, or have their messages forgotten.
+func receivedKey(b *bbolt.Bucket, from message.Node, id message.ID) []byte {
+	v := b.Get(id[:])
+	if v != nil {
+		if l, err := decodeLife(id, v); err != nil || l.Peer == from {
+			return id[:]
+		}
+	}
+	second := append(id[:], from...)
+	if v == nil && b.Get(second) == nil { // the first one may be trimmed before the second
+		return id[:]
+	}
+	return second
+}
+
+// received returns the life of a message from a node, and where it stands.
+func (t *tx) received(from message.Node, id message.ID) (key []byte, l Life, err error) {
+	b := t.btx.Bucket(bucketReceived)
+	key = receivedKey(b, from, id)
+	v := b.Get(key)
+	if v == nil {
+		return key, Life{}, ErrNotFound
+	}
+	l, err = decodeLife(id, v)
+	return key, l, err
 }
 
 // hasEnded reports whether a life record is that of a message that has ended.

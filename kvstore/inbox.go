@@ -143,9 +143,9 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 			pos.Refused = append(pos.Refused, Refused{Seq: it.Seq, Code: text(string(it.Refuse)), Text: text(it.Text)})
 			continue
 		}
-		known, err := t.life(bucketReceived, it.ID)
-		if err == nil && known.Peer == a.Stream.Peer {
-			continue // was here before, in another epoch; nobody can use up the ids of others
+		place, _, err := t.received(a.Stream.Peer, it.ID)
+		if err == nil {
+			continue // was here before, in another epoch
 		}
 		if l.Count > 0 && (l.Count >= uint64(t.s.opts.LaneMessages) || l.Bytes >= uint64(t.s.opts.LaneBytes)) {
 			out.Busy, next = true, it.Seq
@@ -156,7 +156,7 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 			return err
 		}
 		life := Life{Peer: a.Stream.Peer, Method: a.Stream.Method, State: message.StateReceived, Seq: it.Seq}
-		if err := t.putLifeOver(known.State.Final(), bucketReceived, it.ID, &life); err != nil {
+		if err := t.putLifeAt(false, bucketReceived, place, &life); err != nil {
 			return err
 		}
 		out.Stored = append(out.Stored, it.ID)

@@ -159,6 +159,36 @@ func TestSameIDFromAnotherSenderIsAnotherMessage(t *testing.T) {
 	}
 }
 
+// Whoever comes first: nobody has the message of another forgotten, which would end it at its sender, or
+// have it run again.
+func TestIDOfAnotherSendersMessageForgetsNothing(t *testing.T) {
+	s := store(t)
+	it := incoming(t, 1, message.Message{Data: []string{"x"}})
+	both := []message.Node{"ship1", "ship2"}
+	all := func(what string) {
+		t.Helper()
+		for _, from := range both {
+			fates, err := s.Known(from, []message.ID{it.ID})
+			if err != nil || slices.ContainsFunc(fates, func(f kvstore.Fate) bool { return f.Code == "" }) {
+				t.Errorf("%s: that of %s is forgotten: %+v, %v", what, from, fates, err)
+			}
+		}
+	}
+	for _, from := range both {
+		take(t, s, arrival(from, 7, 1, 1, 2, it))
+	}
+	all("both wait")
+	for epoch, from := range both {
+		finish(t, s, from, lane(t, s, from)...)
+		all("after the end of that of " + string(from))
+		for _, from := range both {
+			if got := take(t, s, arrival(from, uint64(8+epoch), 1, 1, 2, it)); len(got.Stored) != 0 {
+				t.Errorf("in a new epoch that of %s is taken again: %+v", from, got)
+			}
+		}
+	}
+}
+
 func TestFramesOfAnOlderEpochAreNotTaken(t *testing.T) {
 	s := store(t)
 	all := items(t, 1, 4)

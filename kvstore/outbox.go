@@ -157,7 +157,7 @@ func (t *tx) put(p *put) error {
 	t.s.sizes.Messages++
 	t.s.sizes.Bytes += size
 	life := Life{Peer: p.stream.Peer, Method: p.stream.Method, State: message.StateAccepted, Seq: seq, WantsReply: p.wantsReply}
-	return t.putLifeOver(false, bucketSent, p.id, &life) // the id is new
+	return t.putLifeAt(false, bucketSent, p.id[:], &life) // the id is new
 }
 
 // StreamInfo is an outgoing stream as it stands.
@@ -382,7 +382,7 @@ func (t *tx) settle(st *stream, id Stream, e *Settled) error {
 			return err
 		}
 	}
-	return t.putLifeOver(answered, bucketSent, e.ID, &life)
+	return t.putLifeAt(answered, bucketSent, e.ID[:], &life)
 }
 
 // minNoticeTimeout bounds from below how often a notice is sent.

@@ -2,6 +2,6 @@
 
 package kvstore
 
-// hasRoom reports whether the disk of a file has so many bytes left. Where that is not known,
-// and a file that is open cannot be replaced, the file keeps its size.
-func hasRoom(string, int64) bool { return false }
+// Room returns how many bytes the disk of a file or folder has left for this user, if that is known. Where it is
+// not, and a file that is open cannot be replaced, the file of a store keeps its size.
+func Room(string) (bytes int64, known bool) { return 0, false }

@@ -4,11 +4,11 @@ package kvstore
 
 import "syscall"
 
-// hasRoom reports whether the disk of a file has so many bytes left.
-func hasRoom(path string, bytes int64) bool {
+// Room returns how many bytes the disk of a file or folder has left for this user, if that is known.
+func Room(path string) (bytes int64, known bool) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(path, &st); err != nil {
-		return false
+		return 0, false
 	}
-	return int64(st.Bavail) >= bytes/int64(st.Bsize)+1
+	return int64(st.Bavail) * int64(st.Bsize), true
 }

@@ -55,7 +55,7 @@ func splitScheduleKey(k, prefix []byte) (due time.Time, id message.ID, err error
 func (t *tx) again(id Stream, record []byte, f *Finished) error {
 	m := f.Message
 	f.Over = false
-	life, err := t.life(bucketReceived, m.ID)
+	_, life, err := t.received(id.Peer, m.ID)
 	switch {
 	case err == nil && life.Code == message.CodeRemoved:
 		f.Over = true

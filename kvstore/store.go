@@ -42,7 +42,7 @@ var (
 	bucketRunning  = []byte("running")  // (from, method), arrival -> mark of a run
 	bucketDead     = []byte("dead")     // id -> message and reason
 	bucketSent     = []byte("sent")     // id -> life of a message accepted here
-	bucketReceived = []byte("received") // id -> life of a message that came from a stream
+	bucketReceived = []byte("received") // id -> life of a message that came from a stream; see receivedKey
 	allBuckets     = [][]byte{bucketMeta, bucketStreams, bucketOut, bucketPos, bucketLanes, bucketInbox,
 		bucketRunning, bucketDead, bucketSent, bucketReceived}
 	// Files of the first versions lack these.

@@ -14,7 +14,10 @@ import (
 )
 
 // ownGroup makes the command the leader of a process group of its own.
-func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+func ownGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	dieWithNode(cmd.SysProcAttr)
+}
 
 // runAs has the command run as another user. The system does not change the groups of who may
 // not: the node's own user keeps what it has.

@@ -137,9 +137,9 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			return p.ended()
 		})
 	},
-	// signal INT|TERM|KILL NAME
+	// signal INT|TERM|KILL|HUP NAME
 	"signal": func(ts *testscript.TestScript, neg bool, args []string) {
-		need(ts, !neg && len(args) == 2, "signal INT|TERM|KILL NAME")
+		need(ts, !neg && len(args) == 2, "signal INT|TERM|KILL|HUP NAME")
 		theWorld(ts).proc(ts, args[1]).signal(ts, args[0])
 	},
 	// exited NAME STATUS: waits for the end of a node and compares its exit status, which is

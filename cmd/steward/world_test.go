@@ -177,7 +177,7 @@ func (p *proc) stderr() string {
 }
 
 func (p *proc) signal(ts *testscript.TestScript, name string) {
-	sig, ok := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}[name]
+	sig, ok := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill, "HUP": syscall.SIGHUP}[name]
 	if !ok {
 		ts.Fatalf("no signal %s", name)
 	}

@@ -251,11 +251,7 @@ func members[T any](b *builder, path string, keys []key[T], v *T) error {
 		}
 		i := slices.IndexFunc(keys, func(k key[T]) bool { return sameKey(t.text, k.name) })
 		if i < 0 {
-			names := make([]string, len(keys))
-			for i, k := range keys {
-				names[i] = k.name
-			}
-			return b.refuse("", "unknown key %s%s", message.Quote(path+string(t.text)), DidYouMean(string(t.text), names))
+			return b.refuse("", "unknown key %s%s", message.Quote(path+string(t.text)), DidYouMean(string(t.text), names(keys)))
 		}
 		k := &keys[i]
 		switch before := seen[k.slot]; before {

@@ -61,7 +61,7 @@ func TestSystemdUnitFits(t *testing.T) {
 	}
 	// What is not about the sandbox.
 	others := []string{"StateDirectory", "StateDirectoryMode", "RuntimeDirectory", "RuntimeDirectoryMode", "ReadWritePaths", "WorkingDirectory",
-		"UMask", "ExecStart", "Restart", "RestartSec", "RestartPreventExitStatus", "KillMode", "TimeoutStopSec", "AmbientCapabilities", "SystemCallErrorNumber"}
+		"UMask", "ExecStart", "ExecReload", "Restart", "RestartSec", "RestartPreventExitStatus", "KillMode", "TimeoutStopSec", "AmbientCapabilities", "SystemCallErrorNumber"}
 	administer := unit(t, filepath.Join(root, "deploy", "steward.service.d", "administer.conf"))["Service"]
 	for key := range service {
 		if administer[key] == nil && !slices.Contains(others, key) {

@@ -32,10 +32,15 @@ func builtin(t *testing.T) *methods.Registry {
 // Documents that are made from the code say what the code says.
 func TestGeneratedDocumentsAreUpToDate(t *testing.T) {
 	registry := builtin(t)
+	schema, err := messageSchema(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
-		"methods.md":       methodsDocument(t, registry),
-		"commands.md":      commandsDocument(t),
-		"configuration.md": configurationDocument(t, registry),
+		"message.schema.json": string(schema),
+		"methods.md":          methodsDocument(t, registry),
+		"commands.md":         commandsDocument(t),
+		"configuration.md":    configurationDocument(t, registry),
 	} {
 		path := filepath.Join(root, "doc", name)
 		if *update {
@@ -185,8 +190,6 @@ func exampleOf(m message.Method) string {
 	return b.String() + ".json"
 }
 
-func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
-
 // cell makes text fit into a cell of a table.
 func cell(s string) string { return strings.NewReplacer("|", `\|`, "<", `\<`, "*", `\*`).Replace(s) }
 
@@ -215,7 +218,10 @@ environment counts for one start. Only settings with which a node could be built
 too. In the file an empty list is the same. Nobody but the node itself can then use the method there; name nodes to switch it on
 again.
 
-` + "`steward -help`" + ` prints the same list. Changes take effect at the next start.
+` + "`steward -help`" + ` prints the same list.
+
+**Changes** of the file take effect at the next start. With a SIGHUP to the node some do at once:
+[operating.md](operating.md#a-node) says which.
 `
 
 func configurationDocument(t *testing.T, registry *methods.Registry) string {

@@ -7,9 +7,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
 
 	"steward/cmd/internal/node"
 	"steward/config"
+	"steward/internal/logattr"
 	"steward/methods"
 	"steward/process"
 	"steward/security/acl"
@@ -28,7 +34,12 @@ func runNode(ctx context.Context, args []string, s streams) (err error) {
 	if err != nil {
 		return usageError{hinted{err, "steward -help lists the flags"}}
 	}
-	log := newLogger(s.err, cfg)
+	// Noted from here on, so that no hangup ends the node, and acted on when it runs.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	level := new(slog.LevelVar)
+	log := leveledLogger(s.err, cfg, level)
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
@@ -45,7 +56,45 @@ func runNode(ctx context.Context, args []string, s streams) (err error) {
 	for _, w := range cfg.Save() {
 		log.Warn(w)
 	}
+	var reloads sync.WaitGroup
+	over := make(chan struct{})
+	reloads.Go(func() {
+		select {
+		case <-n.Ready():
+		case <-over:
+			return
+		}
+		for {
+			select {
+			case <-hangups:
+				reload(ctx, n, args, s.env, registry, log, level)
+			case <-over:
+				return
+			}
+		}
+	})
+	defer reloads.Wait()
+	defer close(over)
 	return n.Run(ctx)
+}
+
+// reloadPatience is how long subscribers may take to start and stop.
+const reloadPatience = 30 * time.Second
+
+// reload reads the settings again and has the node go by them. Those of flags and environment are as they were at the start.
+func reload(ctx context.Context, n *node.Node, args, env []string, registry *methods.Registry, log *slog.Logger, level *slog.LevelVar) {
+	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
+	defer cancel()
+	cfg, err := config.Load(args, env, configMethods(registry))
+	if err == nil {
+		for _, w := range cfg.Warnings {
+			log.Warn(w)
+		}
+		err = n.Reload(ctx, cfg, func() { setLevel(level, cfg) })
+	}
+	if err != nil {
+		log.Error("settings stay as they were", logattr.Err(err))
+	}
 }
 
 // configMethods tells the configuration of the methods that there are.
@@ -62,8 +111,16 @@ func configMethods(r *methods.Registry) []config.Method {
 }
 
 func newLogger(w io.Writer, cfg *config.Config) *slog.Logger {
-	var level slog.Level
+	return leveledLogger(w, cfg, new(slog.LevelVar))
+}
+
+func setLevel(level *slog.LevelVar, cfg *config.Config) {
 	_ = level.UnmarshalText([]byte(cfg.LogLevel)) // checked by the configuration
+}
+
+// leveledLogger is newLogger with a level that can be changed.
+func leveledLogger(w io.Writer, cfg *config.Config, level *slog.LevelVar) *slog.Logger {
+	setLevel(level, cfg)
 	opts := &slog.HandlerOptions{Level: level}
 	if cfg.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, opts))

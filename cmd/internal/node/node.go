@@ -53,6 +53,8 @@ type Options struct {
 type Node struct {
 	opts Options
 	cfg  *config.Config
+	// live is what Reload has put in the place of cfg. Only settings in reloadable are read from it.
+	live atomic.Pointer[config.Config]
 	self message.Node
 	log  *slog.Logger
 	// start tells this start of the node from all others.
@@ -106,6 +108,7 @@ func New(opts Options) (_ *Node, err error) {
 	}
 	n := &Node{opts: opts, cfg: opts.Config, self: opts.Config.NodeName, start: rand.Text()}
 	n.log = opts.Log.With(logattr.Node(n.self))
+	n.live.Store(n.cfg)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -210,16 +213,8 @@ func (n *Node) openStore() error {
 }
 
 func (n *Node) openTransport() error {
-	opts := natstransport.Options{
-		Servers: n.cfg.Brokers, Name: string(n.self),
-		ConnectTimeout: n.cfg.BrokerConnectTimeout, ReconnectWait: n.cfg.ReconnectWait, ReconnectJitter: n.cfg.ReconnectJitter,
-		RootCA: n.cfg.RootCAPath, ClientCert: n.cfg.ClientCertFile, ClientKey: n.cfg.ClientKeyFile,
-		NkeySeedFile: n.cfg.NkeySeedFile, CredsFile: n.cfg.CredsFile,
-		Log: n.log.With(logattr.Process("transport")), Report: n.kernel,
-	}
-	if n.key != nil && sameFile(opts.NkeySeedFile, n.cfg.NodeKeyFile) { // which need not be a seed
-		opts.NkeySeedFile, opts.Key = "", n.key.Login()
-	}
+	opts := linkOptions(n.cfg, n.key)
+	opts.Log, opts.Report = n.log.With(logattr.Process("transport")), n.kernel
 	if n.broker != nil {
 		opts.InProcess = n.broker
 		// What is for a broker outside is of no use here.
@@ -326,9 +321,10 @@ func (n *Node) tell(ctx context.Context, lines []string, keys [][]byte, lost uin
 
 // errorMessage is one for central without a text.
 func (n *Node) errorMessage() message.Message {
+	cfg := n.live.Load()
 	return message.Message{
 		To: n.cfg.CentralNodeName, Method: message.MethodErrorLog, ReplyMethod: message.MethodNone,
-		ACKTimeout: n.cfg.ErrorMessageTimeout, Retries: n.cfg.ErrorMessageRetries, MethodTimeout: n.cfg.DefaultMethodTimeout,
+		ACKTimeout: cfg.ErrorMessageTimeout, Retries: cfg.ErrorMessageRetries, MethodTimeout: cfg.DefaultMethodTimeout,
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"steward/internal/logattr"
@@ -28,11 +30,17 @@ type operator struct {
 func newOperator(n *Node) *operator {
 	o := &operator{n: n, turn: make(chan struct{}, 1), allowed: map[message.Method][]message.Node{}}
 	for method, nodes := range n.cfg.Subscribers {
-		for _, name := range nodes {
-			o.allowed[method] = append(o.allowed[method], message.Node(name))
-		}
+		o.allowed[method] = listOf(nodes)
 	}
 	return o
+}
+
+func listOf(names []string) []message.Node {
+	list := make([]message.Node, len(names))
+	for i, name := range names {
+		list[i] = message.Node(name)
+	}
+	return list
 }
 
 // list is who may use a method; a list is replaced and never changed.
@@ -90,19 +98,74 @@ func (o *operator) StartSubscriber(ctx context.Context, m message.Method, allowe
 		o.set(m, before)
 		return err
 	}
+	if err := listening(ctx, m, started); err != nil {
+		return err
+	}
+	o.n.log.Info("subscriber started", logattr.Method(m), "allowed", allowed)
+	o.n.router.Announce() // who waits for it need not wait for its timeout
+	return nil
+}
+
+// listening waits until a subscriber that was started can be reached.
+func listening(ctx context.Context, m message.Method, started <-chan *process.Subscriber) error {
 	select {
 	case s := <-started:
 		select {
 		case <-s.Ready():
+			return nil
 		case <-ctx.Done():
 			return fmt.Errorf("subscriber of %s is not ready yet: %w", m, ctx.Err())
 		}
 	case <-ctx.Done():
 		return fmt.Errorf("subscriber of %s is not started yet: %w", m, ctx.Err())
 	}
-	o.n.log.Info("subscriber started", logattr.Method(m), "allowed", allowed)
-	o.n.router.Announce() // who waits for it need not wait for its timeout
+}
+
+// replace puts lists of who may use a method in the place of others, all at once, and then starts and
+// stops the subscribers that are on or off by that. The lists decide: a subscriber that does not come or
+// go in time is told about, and is nothing to take them back for. After an error nothing has changed.
+func (o *operator) replace(ctx context.Context, lists map[message.Method][]message.Node) error {
+	if err := o.take(ctx); err != nil {
+		return err
+	}
+	defer o.give()
+	o.mu.Lock()
+	maps.Copy(o.allowed, lists)
+	o.mu.Unlock()
+	announce := false
+	for _, m := range slices.Sorted(maps.Keys(lists)) {
+		started, err := o.follow(ctx, m, len(lists[m]) > 0)
+		announce = announce || started
+		if err != nil {
+			o.n.log.Warn("subscriber does not follow its list yet", logattr.Method(m), logattr.Err(err))
+		}
+	}
+	if announce {
+		o.n.router.Announce() // who waits for it need not wait for its timeout
+	}
 	return nil
+}
+
+// follow starts or stops the subscriber of a method, unless it is so already.
+func (o *operator) follow(ctx context.Context, m message.Method, on bool) (started bool, err error) {
+	if !on {
+		if err = o.branch.StopChild(ctx, string(m)); errors.Is(err, process.ErrNoProcess) {
+			err = nil
+		}
+		return false, err
+	}
+	spec, err := o.spec(m)
+	if err != nil {
+		return false, err
+	}
+	subscriber := make(chan *process.Subscriber, 1)
+	switch err = o.branch.Start(o.child(spec, subscriber)); {
+	case errors.Is(err, process.ErrExists):
+		return false, nil // it runs, and asks the list each time
+	case err != nil:
+		return false, err
+	}
+	return true, listening(ctx, m, subscriber)
 }
 
 func (o *operator) StopSubscriber(ctx context.Context, m message.Method) error {

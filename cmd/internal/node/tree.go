@@ -140,10 +140,11 @@ func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.S
 
 // defaults is what the node fills into a message.
 func (n *Node) defaults() wire.Defaults {
+	cfg := n.live.Load()
 	return wire.Defaults{
 		Self: n.self, Catalog: Catalog{n.opts.Registry},
-		ACKTimeout: n.cfg.DefaultMessageTimeout, Retries: n.cfg.DefaultMessageRetries,
-		MethodTimeout: n.cfg.DefaultMethodTimeout, MaxSize: n.cfg.MaxMessageSize,
+		ACKTimeout: cfg.DefaultMessageTimeout, Retries: cfg.DefaultMessageRetries,
+		MethodTimeout: cfg.DefaultMethodTimeout, MaxSize: n.cfg.MaxMessageSize,
 	}
 }
 
@@ -198,7 +199,7 @@ func (n *Node) hello(every time.Duration) process.Service {
 		defer tick.Stop()
 		for {
 			m := message.Message{To: n.cfg.CentralNodeName, Method: message.MethodHello, ReplyMethod: message.MethodNone,
-				Data: []string{helloPrefix + n.opts.Version}, MethodTimeout: n.cfg.DefaultMethodTimeout}
+				Data: []string{helloPrefix + n.opts.Version}, MethodTimeout: n.live.Load().DefaultMethodTimeout}
 			if err := n.router.SendUnacked(&m); err != nil {
 				n.log.Debug("hello not sent", logattr.Err(err))
 			}
