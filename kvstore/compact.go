@@ -111,7 +111,9 @@ func (s *Store) copyTo(path string) error {
 	}
 	err = s.step("copy")
 	if err == nil {
-		err = guard(func() error { return bbolt.Compact(dst, s.db, compactTx) })
+		err = s.trimWhile(func() error {
+			return guard(func() error { return bbolt.Compact(dst, s.db, compactTx) })
+		})
 	}
 	if err == nil {
 		err = s.step("sync copy")
