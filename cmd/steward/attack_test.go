@@ -256,10 +256,10 @@ func (a *attacked) denied(what string, ack *wire.Ack) {
 }
 
 // TestNothingForgedCountsOnABrokerThatAnybodyReaches: whoever sits on the network or runs the broker hears all
-// and publishes what it likes. signatures=require is all that there is against it.
+// and publishes what it likes. signatures=require is all that there is against it. It has the
+// machine for itself: a flood would disturb what others measure.
 func TestNothingForgedCountsOnABrokerThatAnybodyReaches(t *testing.T) {
-	t.Parallel()
-	a := trusting(t, emptyFleet(t, 2*time.Minute), "central", "ship1", "ship2", "ship3")
+	a := trusting(t, emptyFleet(t, 4*time.Minute), "central", "ship1", "ship2", "ship3")
 	a.start("broker")
 	a.until("the broker takes connections", func() bool {
 		nc, err := nats.Connect("nats://" + a.broker)
@@ -597,7 +597,7 @@ func (a *attacked) malform() {
 		"garbage":            bytes.Repeat([]byte{0xff}, 1000),
 		"no body":            {'S', 1, 0},
 		"cut off":            good[:len(good)/2],
-		"a zstd bomb":        bomb.EncodeAll(make([]byte, 1<<30), []byte{'S', 1, 1}),
+		"a zstd bomb":        bomb.EncodeAll(make([]byte, 64<<20), []byte{'S', 1, 1}),
 		"no zstd":            {'S', 1, 1, 1, 2, 3},
 		"an array of 2^60":   {'S', 1, 0, 0x9b, 0x10, 0, 0, 0, 0, 0, 0, 0},
 		"nested":             append([]byte{'S', 1, 0}, bytes.Repeat([]byte{0x81}, 100_000)...),
