@@ -181,7 +181,7 @@ func dashed(names []string, last string) []string {
 
 // nodeNames are the nodes that the node knows that runs here; none when it does not answer.
 func (c *call) nodeNames(ctx context.Context) (names []string) {
-	client, err := c.client()
+	client, err := c.client(ctx)
 	if err != nil {
 		return nil
 	}

@@ -285,11 +285,7 @@ func (x *examination) brokers(ctx context.Context, timeout time.Duration) (reach
 
 // node asks whether a node runs here, and whether it is the one of the settings.
 func (x *examination) node(ctx context.Context) (control.NodeInfo, bool) {
-	client, err := x.c.client()
-	if err != nil {
-		x.say("node", stateFail, "", "%v", err)
-		return control.NodeInfo{}, false
-	}
+	client := control.NewClient(filepath.Join(x.cfg.SocketFolder, control.SocketName))
 	defer client.Close()
 	info, err := client.Node(ctx)
 	if err != nil {

@@ -57,12 +57,12 @@ type errand struct {
 
 // newErrands prepares messages for these nodes.
 func (c *call) newErrands(ctx context.Context, nodes []string) (*errands, error) {
-	cfg, err := c.config()
+	cfg, client, err := c.node(ctx)
 	if err != nil {
 		return nil, err
 	}
 	e := &errands{
-		client: control.NewClient(filepath.Join(cfg.SocketFolder, control.SocketName)),
+		client: client,
 		socket: filepath.Join(cfg.SocketFolder, "steward.sock"),
 		dir:    askedFolder + "/" + strings.ToLower(rand.Text()),
 	}

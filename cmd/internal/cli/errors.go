@@ -45,7 +45,7 @@ func errorLog(ctx context.Context, c *call, n int, follow bool) error {
 	}
 	log := methods.ErrorLog{Folder: cfg.SubscribersDataFolder, Log: newLogger(c.err, cfg)}
 	// A node that runs knows better than the settings, which may have changed.
-	client, err := c.client()
+	client, err := c.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ version, and for which nodes how much waits. On central those are all that have 
 		example: "steward nodes",
 		define: func(*flag.FlagSet) func(context.Context, *call) error {
 			return func(ctx context.Context, c *call) error {
-				client, err := c.client()
+				client, err := c.client(ctx)
 				if err != nil {
 					return err
 				}

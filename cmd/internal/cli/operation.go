@@ -241,13 +241,31 @@ func (c *call) config(more ...string) (*config.Config, error) {
 	return cfg, nil
 }
 
-// client returns a client of the node that is meant.
-func (c *call) client() (*control.Client, error) {
+// node returns the configuration of the node that is meant, and a client of it, which is to be closed. The
+// folders in a configuration may be seen from the current one: then another node may answer there, which is an
+// error.
+func (c *call) node(ctx context.Context) (*config.Config, *control.Client, error) {
 	cfg, err := c.config()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return control.NewClient(filepath.Join(cfg.SocketFolder, control.SocketName)), nil
+	client := control.NewClient(filepath.Join(cfg.SocketFolder, control.SocketName))
+	if c.configFolder == "" || c.socketFolder != "" {
+		return cfg, client, nil
+	}
+	info, err := client.Node(ctx)
+	if err == nil && info.Node != cfg.NodeName {
+		client.Close()
+		return nil, nil, hinted{fmt.Errorf("%s answers in %s, and the configuration in %s is that of %s", info.Node, cfg.SocketFolder, c.configFolder, cfg.NodeName),
+			"folders in a configuration are seen from the current one: go to the folder of the node, or say -socketFolder"}
+	}
+	return cfg, client, nil // when nobody answers, the command says so
+}
+
+// client is node without the configuration.
+func (c *call) client(ctx context.Context) (*control.Client, error) {
+	_, client, err := c.node(ctx)
+	return client, err
 }
 
 // printJSON writes a value on one line.

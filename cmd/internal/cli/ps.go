@@ -29,7 +29,7 @@ takes a message there and back.`,
 				if len(c.args) == 1 {
 					return remotePs(ctx, c, *timeout)
 				}
-				client, err := c.client()
+				client, err := c.client(ctx)
 				if err != nil {
 					return err
 				}

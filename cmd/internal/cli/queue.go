@@ -74,7 +74,7 @@ func filtered(givenUp bool, do func(ctx context.Context, c *call, client *contro
 		}
 		return func(ctx context.Context, c *call) error {
 			f.IDs = c.args
-			client, err := c.client()
+			client, err := c.client(ctx)
 			if err != nil {
 				return err
 			}

@@ -46,10 +46,11 @@ log (<databaseFolder>/<node>.audit.log): their messages are sent again.`,
 }
 
 func send(ctx context.Context, c *call, wait bool, timeout time.Duration) error {
-	cfg, err := c.config()
+	cfg, client, err := c.node(ctx)
 	if err != nil {
 		return err
 	}
+	defer client.Close()
 	var errs []error
 	var all []message.ID
 	for _, name := range c.args {
@@ -82,7 +83,7 @@ func send(ctx context.Context, c *call, wait bool, timeout time.Duration) error 
 
 // waitFor waits until messages have ended, and says which did not end well.
 func (c *call) waitFor(ctx context.Context, ids []message.ID, timeout time.Duration) error {
-	client, err := c.client()
+	client, err := c.client(ctx)
 	if err != nil {
 		return err
 	}

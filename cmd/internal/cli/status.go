@@ -32,7 +32,7 @@ that came to it. The first characters of an id are enough when no other one begi
 }
 
 func status(ctx context.Context, c *call, wait bool, timeout time.Duration) error {
-	client, err := c.client()
+	client, err := c.client(ctx)
 	if err != nil {
 		return err
 	}
