@@ -86,6 +86,7 @@ func ParseFleet(text string) (f *Fleet, by PublicKey, err error) {
 			if err = lineErr; !ok {
 				err = errors.Join(err, errors.New("a line without a key"))
 			}
+			t.Comment = "" // it says nothing about keys
 			if word == "trusted" {
 				f.Trusted = append(f.Trusted, t)
 			} else {

@@ -1,6 +1,7 @@
 package security
 
 import (
+	"encoding/base64"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -145,4 +146,32 @@ func TestOnlyNewerListsOfCentralAreTaken(t *testing.T) {
 	if _, _, err := f.Replace(list(7, "central").Sign(n.ship8)); !errors.Is(err, ErrUnknownKey) || n.speaks(f, n.ship8, "central") {
 		t.Errorf("a list has named another central: %v", err)
 	}
+}
+
+// FuzzParseFleet: what is taken comes back the same from what is written of it.
+func FuzzParseFleet(f *testing.F) {
+	central, err := KeyOfSeed([]byte(strings.Repeat("c", 32)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	list := Fleet{Version: 7, Central: "central", Trusted: []Trusted{{Node: "ship1", Key: central.Public()}}, Revoked: []Trusted{{Node: "ww.ship2", Key: central.Public()}}}
+	body, _, _ := strings.Cut(list.Sign(central), signedLine)
+	commented := strings.Replace(body, "\nrevoked", " # a comment\nrevoked", 1)
+	for _, text := range []string{body, commented, "version 1\ncentral c\n", "version -1\ncentral c\n", "trusted\n", "\n", ""} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if _, _, err := ParseFleet(text); err == nil {
+			t.Error("a list is taken whose signature was not known")
+		}
+		sum := base64.RawStdEncoding.EncodeToString(central.Sign(forFleet, []byte(text)))
+		got, by, err := ParseFleet(text + signedLine + central.Public().String() + " " + sum + "\n")
+		if err != nil {
+			return
+		}
+		again, _, err := ParseFleet(got.Sign(central))
+		if err != nil || by != central.Public() || again.Version != got.Version || !again.Same(got) {
+			t.Errorf("%q: %+v, then %+v, %v", text, got, again, err)
+		}
+	})
 }

@@ -227,3 +227,49 @@ func TestTokenThatOthersCanWriteCountsForNothing(t *testing.T) {
 		t.Errorf("got %v, %v", list, err)
 	}
 }
+
+// FuzzExchange reads what anybody may send to central and to a new node, and what those who have the
+// keys may write: nothing stops the reader, and what it takes is sound.
+func FuzzExchange(f *testing.F) {
+	seed := func(n byte) *security.Key {
+		k, err := security.KeyOfSeed(bytes.Repeat([]byte{n}, 32))
+		if err != nil {
+			f.Fatal(err)
+		}
+		return k
+	}
+	central, node, secret := seed(1), seed(2), seed(3)
+	request := Request{Node: "ship1", Central: "central", Key: node.Public().String(), Token: secret.Public().String(), Nonce: make([]byte, 16)}
+	answer := Answer{Request: request.Nonce, Key: request.Key, Signatures: "require"}
+	for _, v := range []any{request, answer, Answer{Request: request.Nonce, Key: request.Key, Refused: "expired"}, envelope{Text: []byte("{}")}} {
+		text, err := json.Marshal(v)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		signed, err := json.Marshal(envelope{Text: text, Sum: node.Sign(byNode, text), More: secret.Sign(byToken, text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fromCentral, err := json.Marshal(envelope{Text: text, Sum: central.Sign(byCentral, text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := ReadRequest(text, "central", secret.Public()); err == nil {
+			t.Error("a request is taken whose signatures were not known")
+		}
+		if _, err := ReadAnswer(text, request, central.Public()); err == nil {
+			t.Error("an answer is taken whose signature was not known")
+		}
+		r, key, err := ReadRequest(signed, "central", secret.Public())
+		if err == nil && (r.Node.Check() != nil || key != node.Public() || len(r.Nonce) < 16) {
+			t.Errorf("taken: %+v, %v", r, key)
+		}
+		a, err := ReadAnswer(fromCentral, request, central.Public())
+		if err == nil && (!bytes.Equal(a.Request, request.Nonce) || a.Refused == "" && a.Signatures == "") {
+			t.Errorf("taken: %+v", a)
+		}
+	})
+}
