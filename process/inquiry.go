@@ -55,8 +55,11 @@ func (r *Router) Inquiry() Service {
 	return &inquiry{r: r, ready: make(chan struct{}), asked: map[message.Node]*asking{}}
 }
 
-// answerToken begins the tokens of answers to questions; those for messages without ACK begin otherwise.
-func (r *Router) answerToken() string { return r.token + "_" }
+// answerMark is in the tokens of answers to questions, and in no others. One of an earlier run may come late.
+const answerMark = "_"
+
+// answerToken begins the tokens of answers to questions of this run.
+func (r *Router) answerToken() string { return r.token + answerMark }
 
 // Ready is closed when questions are heard.
 func (q *inquiry) Ready() <-chan struct{} { return q.ready }
