@@ -87,17 +87,27 @@ func trusting(t *testing.T, f *fleet, nodes ...string) *attacked {
 	return a
 }
 
-// start is that of fleet, for processes that outlive a subtest.
+// start is that of fleet, for processes that outlive a subtest. It returns when what the node counts can be read.
 func (a *attacked) start(name string) {
 	a.t.Helper()
 	sub := a.t
 	a.t = a.whole
 	defer func() { a.t = sub }()
 	a.args = []string{"-signatures=require"}
-	if addr := a.metrics[name]; addr != "" {
-		a.args = append(a.args, "-promHostAndPort="+addr)
+	addr := a.metrics[name]
+	if addr == "" {
+		a.fleet.start(name)
+		return
 	}
+	a.args = append(a.args, "-promHostAndPort="+addr)
 	a.fleet.start(name)
+	a.until(name+" serves its metrics", func() bool {
+		resp, err := http.Get("http://" + addr + "/metrics")
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err == nil
+	})
 }
 
 // connect is a client of the broker, which it is told what was refused.
