@@ -49,7 +49,7 @@ type Options struct {
 	MaxConnections int
 	// Refused, if not nil, is told what the server has refused somebody who has a connection: a login, a
 	// subject; the same of one host once a minute. It must not block.
-	Refused func(line string)
+	Refused func(line string, login bool)
 	// Log gets the server's own lines. Nil drops them.
 	Log *slog.Logger
 }

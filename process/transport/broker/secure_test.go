@@ -7,11 +7,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -652,6 +654,46 @@ func TestStrangersAreOneLineInTheLog(t *testing.T) {
 		if got := strings.Count(out.String(), what); got != want {
 			t.Errorf("%s: %d times, want %d:\n%s", what, got, want, out.String())
 		}
+	}
+}
+
+// What a client calls itself is a part of the lines about it, and no more than that.
+func TestClientWritesNoLinesAboutItself(t *testing.T) {
+	key, ship1 := user(t, "ship1")
+	told := make(chan string, 10)
+	s := start(t, Options{Self: "central", Access: &Access{Central: "central", Users: []User{ship1}},
+		Refused: func(line string, login bool) {
+			if !login {
+				told <- line
+			}
+		}})
+	const name = `100%9999[1]s %d%n" - authentication error - "`
+	evil := connect(t, s, key, nats.Name(name))
+	evil.publish("ship2.HERE")
+	line := receive(t, told)
+	if !strings.Contains(line, strconv.Quote(name)[1:]) || !strings.HasSuffix(line, ` - Publish Violation - Subject "ship2.HERE"`) {
+		t.Errorf("a line of %d bytes: %.500s", len(line), line)
+	}
+}
+
+// Who does without TLS is told of, too, although a server takes that for a probe.
+func TestClientWithoutTLSIsALineInTheLog(t *testing.T) {
+	a := authority(t)
+	cert, key := issue(t, a, "broker")
+	var out lines
+	s := start(t, Options{CertFile: cert, KeyFile: key, Log: slog.New(slog.NewTextHandler(&out, nil))})
+	for range 2 {
+		conn, in := greet(t, s)
+		if _, err := io.WriteString(conn, "CONNECT {}\r\nPING\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		for in.Scan() { // until it hangs up
+		}
+		_ = conn.Close()
+	}
+	s.Shutdown()
+	if n := strings.Count(out.String(), "level=WARN"); n != 1 || !strings.Contains(out.String(), withoutTLS) {
+		t.Errorf("%d lines, want one:\n%s", n, out.String())
 	}
 }
 
