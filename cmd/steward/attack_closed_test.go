@@ -33,13 +33,19 @@ import (
 
 // closed returns a closed fleet in which these nodes are enrolled, one after the other, and central and ship1 run. The
 // way of ship1, which has these flags, to the broker is a link. reach is what nodes may send.
-func closed(t *testing.T, reach string, flags []string, ships ...string) *attacked {
+// rules, if there are any, are what they begin with.
+func closed(t *testing.T, reach, rules string, flags []string, ships ...string) *attacked {
 	a := trusting(t, emptyFleet(t, 4*time.Minute))
 	a.knows = true
 	a.links["ship1"] = newLink(t, a.broker)
 	a.flags["central"] = []string{"-embeddedBroker=" + a.broker, "-embeddedBrokerTLS=yes", "-embeddedBrokerReach=" + reach}
 	a.flags["ship1"] = flags
 	a.start("central")
+	if rules != "" {
+		if err := os.WriteFile(filepath.Join(a.dir, "central", "etc", "fleet_acl.toml"), []byte(rules), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, ship := range ships {
 		token := a.token(ship)
 		a.does("enroll", a.etc(ship), token)
@@ -272,7 +278,7 @@ func (c *talker) refused(text, why string) {
 // node that was stolen.
 func TestNothingGetsThroughToAClosedFleet(t *testing.T) {
 	t.Parallel()
-	a := closed(t, "events", nil, "ship1", "ship2", "ship3")
+	a := closed(t, "events", "", nil, "ship1", "ship2", "ship3")
 	for _, attack := range []struct {
 		name string
 		run  func(*attacked)

@@ -29,14 +29,14 @@ func TestStolenKeyDoesNoMoreThanTheRulesAllow(t *testing.T) {
 	for _, m := range []string{"REQCliCommand", "REQnCliCommand", "REQnCliCommandCont", "REQOpCommand", "REQHttpGet", "REQTailFile", "REQTrustUpdate"} {
 		flags = append(flags, "-startSub"+m+"=central,ship3")
 	}
-	a := closed(t, "all", flags, "ship3", "ship1")
-	a.nc = a.connect(nats.RootCAs(filepath.Join(a.dir, "central", "etc", authority.CAFile)), nats.Nkey(a.stolen.Public().String(), a.stolen.Login().Sign))
-	a.overhear("ship3.*.CommandACK")
 	var asked atomic.Int32
 	web := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	t.Cleanup(web.Close)
-	l := &lawful{attacked: a, web: web.URL, asked: &asked}
-	l.push(3, l.little())
+	first := versioned(3, little(web.URL))
+	a := closed(t, "all", first, flags, "ship3", "ship1")
+	a.nc = a.connect(nats.RootCAs(filepath.Join(a.dir, "central", "etc", authority.CAFile)), nats.Nkey(a.stolen.Public().String(), a.stolen.Login().Sign))
+	a.overhear("ship3.*.CommandACK")
+	l := &lawful{attacked: a, first: first, web: web.URL, asked: &asked}
 	for _, attack := range []struct {
 		name string
 		run  func(*lawful)
@@ -64,6 +64,7 @@ func TestStolenKeyDoesNoMoreThanTheRulesAllow(t *testing.T) {
 // lawful is a fleet in which rules are in force.
 type lawful struct {
 	*attacked
+	first string // the rules that ship1 has begun with
 	web   string
 	asked *atomic.Int32 // how often the web server was
 }
@@ -85,35 +86,40 @@ func rule(name, from string, methods, args []string) string {
 
 var commandMethods = []message.Method{"REQCliCommand", "REQnCliCommand", "REQnCliCommandCont"}
 
+const tailed = "/var/log/steward.tailed" // nobody needs it
+
 // little is what ship3 may do.
-func (l *lawful) little() string {
+func little(web string) string {
 	return rule("central", "central", []string{"*"}, nil) +
 		rule("echo", "ship3", []string{"REQCliCommand", "REQnCliCommand*"}, []string{"echo", "*"}) +
-		rule("page", "ship3", []string{"REQHttpGet"}, []string{l.web + "/page"}) +
-		rule("log", "ship3", []string{"REQTailFile"}, []string{filepath.Join(l.dir, "tailed")}) +
+		rule("page", "ship3", []string{"REQHttpGet"}, []string{web + "/page"}) +
+		rule("log", "ship3", []string{"REQTailFile"}, []string{tailed}) +
 		rule("ps", "ship3", []string{"REQOpCommand"}, []string{"ps"}) +
 		rule("keys", "ship3", []string{"REQTrustUpdate"}, nil)
 }
 
+func versioned(version int, rules string) string {
+	return fmt.Sprintf("version = %d\n%s", version, rules)
+}
+
 // push has central send rules to ship1, and waits until they are in force.
-func (l *lawful) push(version int, rules string) (file string) {
+func (l *lawful) push(version int, rules string) {
 	l.t.Helper()
-	file = filepath.Join(l.dir, fmt.Sprintf("rules%d.toml", version))
-	if err := os.WriteFile(file, fmt.Appendf(nil, "version = %d\n%s", version, rules), 0o600); err != nil {
-		l.t.Fatal(err)
-	}
-	l.hand(file)
+	l.hand(versioned(version, rules))
 	l.until(fmt.Sprintf("version %d of the rules is in force", version), func() bool {
 		return slices.ContainsFunc(l.lines("central", "var/ship1/REQAclUpdate.log"), func(line string) bool {
 			return strings.HasPrefix(line, fmt.Sprintf("version %d of the rules is in force", version))
 		})
 	})
-	return file
 }
 
 // hand has central send rules to ship1.
-func (l *lawful) hand(file string) {
+func (l *lawful) hand(rules string) {
 	l.t.Helper()
+	file := filepath.Join(l.dir, "rules.toml")
+	if err := os.WriteFile(file, []byte(rules), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
 	l.does("acl", "push", l.etc("central"), "-socketFolder="+filepath.Join(l.dir, "central", "tmp"), file, "ship1")
 }
 
@@ -170,8 +176,7 @@ func (l *lawful) answering(m message.Message, id message.ID) message.Message {
 // others is for all else that runs, reads or changes something.
 func (l *lawful) others() {
 	path, m := l.canary()
-	tailed := filepath.Join(l.dir, "tailed")
-	for _, arg := range []string{"/etc/passwd", tailed + "\x00", tailed + "\n", tailed + "/", "./" + tailed, filepath.Join(l.dir, "x", "..") + "/../" + filepath.Base(l.dir) + "/tailed", tailed + "2", ""} {
+	for _, arg := range []string{"/etc/passwd", tailed + "\x00", tailed + "\n", tailed + "/", "./" + tailed, "/var/log/../log/steward.tailed", "/var//log/steward.tailed", tailed + "2", ""} {
 		m.Data = []string{arg}
 		l.deny("ship1", "REQTailFile", message.EventACK, m)
 	}
@@ -305,7 +310,7 @@ func (l *lawful) outdate() {
 	}
 	l.push(4, rule("central", "central", []string{"*"}, nil))
 	l.told("ship1", "method-failed", "ship3 may not use REQnCliCommand on ship1: no rule allows it; it was allowed when it arrived")
-	l.hand(filepath.Join(l.dir, "rules3.toml"))
+	l.hand(l.first)
 	l.told("ship1", "method-failed", "version 3 of the rules is older than version 4, which is in force")
 	m.Schedule = nil
 	l.deny("ship1", "REQnCliCommand", message.CommandACK, m)
@@ -405,7 +410,7 @@ func (l *lawful) goOn() {
 	path, m := l.canary()
 	gate := filepath.Join(l.dir, "gate")
 	wait := "echo > " + gate + ".runs; while ! test -e " + gate + "; do sleep 0.05; done"
-	l.push(5, l.little()+rule("wait", "ship3", []string{"REQCliCommand"}, []string{"sh", "-c", wait})+rule("touch", "ship3", []string{"REQCliCommand"}, []string{"touch", path}))
+	l.push(5, little(l.web)+rule("wait", "ship3", []string{"REQCliCommand"}, []string{"sh", "-c", wait})+rule("touch", "ship3", []string{"REQCliCommand"}, []string{"touch", path}))
 	take := func(method message.Method, data ...string) {
 		l.t.Helper()
 		m.Data = data
