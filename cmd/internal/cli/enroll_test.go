@@ -420,6 +420,32 @@ func TestNewNodeBeginsWithRules(t *testing.T) {
 	}
 }
 
+// A token that a node has used lets it ask again, and not undo what was done to its key since.
+func TestTokenTrustsNoKeyASecondTime(t *testing.T) {
+	e := newEnrolling(t)
+	text, _ := e.token("ship7")
+	for range 2 {
+		if _, says, code := e.run("enroll", "-configFolder", e.etc("ship7"), text); code != 0 {
+			t.Fatal(says)
+		}
+	}
+	if _, says, code := e.run("keys", "untrust", "-configFolder", e.etc("central"), "ship7"); code != 0 {
+		t.Fatal(says)
+	}
+	const why = "it was taken off the list of trusted keys since, and needs another token"
+	if _, says, code := e.run("enroll", "-configFolder", e.etc("ship7"), text); code != exitFailed || !strings.Contains(says, why) {
+		t.Errorf("exit status %d, %s", code, says)
+	}
+	e.told(why)
+	if list, err := security.ReadTrust(filepath.Join(e.etc("central"), "trusted_nodes")); err != nil || len(list) != 0 {
+		t.Errorf("trusted: %v, %v", list, err)
+	}
+	text, _ = e.token("ship7")
+	if _, says, code := e.run("enroll", "-configFolder", e.etc("ship7"), text); code != 0 {
+		t.Error(says)
+	}
+}
+
 // A node that was revoked gets in no more with its key.
 func TestRevokedKeyGetsInNoMore(t *testing.T) {
 	e := newEnrolling(t)

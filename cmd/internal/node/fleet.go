@@ -253,8 +253,17 @@ func (f *fleetKeeper) enrol(token security.PublicKey, r enroll.Request, key secu
 	if by != key {
 		return fmt.Errorf("the token was used by who has the key %s", by)
 	}
-	_, err = security.Trust(f.n.cfg.TrustedNodesFile, r.Node, key)
-	return err
+	if t.Through {
+		trusted, err := security.ReadTrust(f.n.cfg.TrustedNodesFile)
+		if err == nil && !slices.ContainsFunc(trusted, func(o security.Trusted) bool { return o.Node == r.Node && o.Key == key }) {
+			err = errors.New("the key has come with this token before; it was taken off the list of trusted keys since, and needs another token")
+		}
+		return err
+	}
+	if _, err := security.Trust(f.n.cfg.TrustedNodesFile, r.Node, key); err != nil {
+		return err
+	}
+	return f.n.tokens().Through(token, key)
 }
 
 // fits says whether a key may become one of a node: it is neither revoked nor that of another node.
