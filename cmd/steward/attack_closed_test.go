@@ -325,6 +325,22 @@ func (a *attacked) knock() {
 		}
 		a.told("central", "refused", who.said)
 	}
+	// Nor by what a broker may ask for elsewhere, or with a signature that was heard before.
+	for _, connect := range []string{`{}`, `{"user":"central","pass":""}`, `{"user":"","pass":""}`, `{"auth_token":"central"}`, `{"jwt":"e30.e30.e30","sig":"AAAA"}`,
+		`{"nkey":"PUBLIC"}`, `{"nkey":"PUBLIC","sig":""}`, `{"nkey":"PUBLIC","sig":"OLD"}`, `{"nkey":"","sig":"OLD"}`, `{"nkey":"*","sig":"OLD"}`} {
+		c, err := a.talk(a.roots())
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		old, err := a.keys["ship1"].Login().Sign([]byte("what was drawn for another connection"))
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		connect = strings.NewReplacer("PUBLIC", a.keys["ship1"].Public().String(), "OLD", base64.RawURLEncoding.EncodeToString(old)).Replace(connect)
+		if heard, err := c.say("CONNECT " + connect + "\r\n" + try); err == nil || !slices.ContainsFunc(heard, func(line string) bool { return strings.Contains(line, "Authorization Violation") }) {
+			a.t.Errorf("CONNECT %s: the broker says %q, %v", connect, heard, err)
+		}
+	}
 
 	// Without TLS nothing is read, not even who it is.
 	c, err := a.talk(nil)

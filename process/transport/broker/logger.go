@@ -83,11 +83,13 @@ func (l *logger) Errorf(format string, args ...any) {
 		return
 	}
 	level := slog.LevelDebug
-	if l.news([2]string{m[1], m[2]}, time.Now()) {
+	news, room := l.news([2]string{m[1], m[2]}, time.Now())
+	if news && room {
 		level = slog.LevelWarn
-		if what := refusal.FindStringSubmatch(m[2]); l.refused != nil && what != nil {
-			l.refused(line, what[1] == authentication)
-		}
+	}
+	// Also when there is no room for it here: so many strangers do not cover up what a node tries.
+	if what := refusal.FindStringSubmatch(m[2]); news && l.refused != nil && what != nil {
+		l.refused(line, what[1] == authentication)
 	}
 	l.line(level, "%s", []any{line})
 }
@@ -111,24 +113,24 @@ func text(format string, args []any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// news reports whether it is time to say this of a host, and notes that it is said.
-func (l *logger) news(what [2]string, now time.Time) bool {
+// news reports whether it is time to say this of a host, and notes that it is said if there is room for that.
+func (l *logger) news(what [2]string, now time.Time) (news, room bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at, ok := l.told[what]; ok && now.Sub(at) < tellEvery {
-		return false
+		return false, false
 	}
 	if len(l.told) >= maxTold {
 		maps.DeleteFunc(l.told, func(_ [2]string, at time.Time) bool { return now.Sub(at) >= tellEvery })
 		if len(l.told) >= maxTold {
-			return false
+			return true, false
 		}
 	}
 	if l.told == nil {
 		l.told = make(map[[2]string]time.Time)
 	}
 	l.told[what] = now
-	return true
+	return true, true
 }
 
 func (l *logger) Fatalf(format string, args ...any) {

@@ -676,6 +676,33 @@ func TestClientWritesNoLinesAboutItself(t *testing.T) {
 	}
 }
 
+// However much is refused in a short time, and to whomever, all of it is passed on, to be counted at least; the log has an end.
+func TestNothingRefusedIsCoveredUpByAFlood(t *testing.T) {
+	key, ship1 := user(t, "ship1")
+	const flood = maxTold + 20
+	told := make(chan string, 2*flood)
+	var out lines
+	s := start(t, Options{Self: "central", Access: &Access{Central: "central", Users: []User{ship1}},
+		Refused: func(line string, _ bool) { told <- line }, Log: slog.New(slog.NewTextHandler(&out, nil))})
+	evil, err := nats.Connect(s.ClientURL(), withKey(key), nats.NoReconnect(), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer evil.Close()
+	for i := range flood {
+		err = errors.Join(err, evil.Publish(fmt.Sprintf("ship2.HERE.%d", i), nil))
+	}
+	_, subErr := evil.SubscribeSync("ship2.ACK.*")
+	if err := errors.Join(err, subErr, evil.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(receive(t, told), "ship2.ACK.*") {
+	}
+	if n := strings.Count(out.String(), "level=WARN"); n > maxTold {
+		t.Errorf("%d lines in the log", n)
+	}
+}
+
 // Who does without TLS is told of, too, although a server takes that for a probe.
 func TestClientWithoutTLSIsALineInTheLog(t *testing.T) {
 	a := authority(t)
