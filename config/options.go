@@ -61,7 +61,7 @@ func options(methods []Method) ([]option, error) {
 		text("aclFile", "", "file with the rules of who may do what, without which the node does not start; empty = acl.toml in the config folder, if there is one", func(c *Config) *string { return &c.ACLFile }, anything),
 		text("socketFolder", "./tmp", "folder of steward.sock", func(c *Config) *string { return &c.SocketFolder }, notEmpty),
 		text("databaseFolder", "./lib", "folder of the message store", func(c *Config) *string { return &c.DatabaseFolder }, notEmpty),
-		text("subscribersDataFolder", "./var", "folder below which methods write files", func(c *Config) *string { return &c.SubscribersDataFolder }, notEmpty),
+		text("subscribersDataFolder", "./var", "folder below which methods write files; no other folder or file of these settings may be in it", func(c *Config) *string { return &c.SubscribersDataFolder }, notEmpty),
 	)
 	group("Ways in",
 		text("socketOwner", "", "user, by name or number, to whom steward.sock belongs; empty = that of the node. Another one takes root", func(c *Config) *string { return &c.SocketOwner }, anything),

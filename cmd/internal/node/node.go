@@ -114,7 +114,7 @@ func New(opts Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openKernel, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openSignatures, n.openBroker, n.openTransport, n.openTree} {
+	for _, build := range []func() error{n.openKernel, n.checkFolders, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openSignatures, n.openBroker, n.openTransport, n.openTree} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -140,6 +140,8 @@ func (n *Node) Close() error {
 	})
 	return n.closeErr
 }
+
+func (n *Node) checkFolders() error { return CheckFolders(n.cfg) }
 
 func (n *Node) openFolders() error {
 	if conn, err := net.Dial("unix", n.SocketPath()); err == nil {
