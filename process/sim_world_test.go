@@ -353,7 +353,7 @@ func (l *life) build() {
 	var err error
 	if n.signs != "off" {
 		l.proves, err = process.NewSignatures(process.SignaturesOptions{Self: n.name, Key: n.key,
-			Trusted: security.NewKeyring(n.name, n.key.Public(), &n.w.trust), Require: n.signs == "require"})
+			Trusted: security.NewKeyring(n.name, n.key.Public(), &n.w.trust), Require: n.signs == "require", Report: &n.events})
 		n.must(err)
 	}
 	log := n.w.log.With("node", n.name, "life", l.number)
@@ -392,8 +392,12 @@ func (l *life) build() {
 		}))
 	}
 	branch := supervisor("subscribers", subscribers...)
+	var proves []process.Child
+	if l.proves != nil {
+		proves = append(proves, l.child("signatures", func() process.Service { return l.proves }))
+	}
 	l.root, err = process.NewSupervisor(process.SupervisorOptions{Name: string(n.name), Report: &n.events, Log: n.w.log, MaxFailures: 5,
-		Children: []process.Child{
+		Children: append(proves,
 			l.child("publishers", func() process.Service { return publishers }),
 			l.child("lanes", func() process.Service { return lanes }),
 			l.child("subscribers", func() process.Service { return branch }),
@@ -405,7 +409,7 @@ func (l *life) build() {
 				return l.router.Inquiry()
 			}),
 			l.child("presence", l.router.Presence),
-		}})
+		)})
 	n.must(err)
 }
 

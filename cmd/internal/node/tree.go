@@ -50,6 +50,9 @@ func (n *Node) openTree() error {
 		child("inquiry", n.router.Inquiry),
 		child("presence", n.router.Presence),
 	}
+	if n.signatures != nil {
+		children = append(children, child("signatures", func() process.Service { return n.signatures }))
+	}
 	if n.certificate != "" {
 		children = append(children, child("broker certificate", func() process.Service { return process.ServiceFunc(n.keepCertificate) }))
 	}

@@ -70,7 +70,7 @@ func (l *logger) Errorf(format string, args ...any) {
 		return
 	}
 	level := slog.LevelDebug
-	if l.news([2]string{m[1], m[2]}, time.Now()) {
+	if l.news([2]string{m[1], sizes.ReplaceAllString(m[2], "")}, time.Now()) {
 		level = slog.LevelWarn
 		if l.refused != nil && refusal.MatchString(m[2]) {
 			l.refused(line)
@@ -84,7 +84,10 @@ var ofClient = regexp.MustCompile(`^(\S+):\d+ - [a-z]+:\d+ - (.*)$`)
 
 // refusal finds out that a line is about something that a client may not do. Lines about clients that
 // never came as far as that are not: anybody on the network can bring them about.
-var refusal = regexp.MustCompile(`^(?:".*" - )?(?:authentication error|Publish Violation|Subscription Violation)\b`)
+var refusal = regexp.MustCompile(`^(?:".*" - )?(?:authentication error|Publish Violation|Subscription Violation|maximum payload exceeded)\b`)
+
+// sizes are what a client may choose in the line about a frame that is too large.
+var sizes = regexp.MustCompile(`\d+ vs \d+$`)
 
 // news reports whether it is time to say this of a host, and notes that it is said.
 func (l *logger) news(what [2]string, now time.Time) bool {
