@@ -70,7 +70,7 @@ func (l *logger) Errorf(format string, args ...any) {
 		return
 	}
 	level := slog.LevelDebug
-	if l.news([2]string{m[1], sizes.ReplaceAllString(m[2], "")}, time.Now()) {
+	if l.news([2]string{m[1], chosen.ReplaceAllString(m[2], "$1")}, time.Now()) {
 		level = slog.LevelWarn
 		if l.refused != nil && refusal.MatchString(m[2]) {
 			l.refused(line)
@@ -86,8 +86,9 @@ var ofClient = regexp.MustCompile(`^(\S+):\d+ - [a-z]+:\d+ - (.*)$`)
 // never came as far as that are not: anybody on the network can bring them about.
 var refusal = regexp.MustCompile(`^(?:".*" - )?(?:authentication error|Publish Violation|Subscription Violation|maximum payload exceeded)\b`)
 
-// sizes are what a client may choose in the line about a frame that is too large.
-var sizes = regexp.MustCompile(`\d+ vs \d+$`)
+// chosen is what is another text each time that a client does the same again: a size, and in what way and on which port it
+// has broken off.
+var chosen = regexp.MustCompile(`(TLS handshake error|maximum payload exceeded): .*$`)
 
 // news reports whether it is time to say this of a host, and notes that it is said.
 func (l *logger) news(what [2]string, now time.Time) bool {
