@@ -256,6 +256,7 @@ type simNode struct {
 	key          *security.Key
 	allowed      func(message.Node) bool
 	denied       []message.Method         // to all; may be changed while nothing happens
+	quota        process.QuotaOptions     // of each other node
 	plant        func(*life, store) store // puts a fault between processes and store
 }
 
@@ -287,6 +288,7 @@ type life struct {
 	gate     *gate
 	router   *process.Router
 	proves   *process.Signatures
+	quota    *process.Quota
 	progress process.Progress
 	root     *process.Supervisor
 	cancel   context.CancelFunc
@@ -356,6 +358,10 @@ func (l *life) build() {
 			Trusted: security.NewKeyring(n.name, n.key.Public(), &n.w.trust), Require: n.signs == "require", Report: &n.events})
 		n.must(err)
 	}
+	limits := n.quota
+	limits.Report = &n.events
+	l.quota, err = process.NewQuota(limits)
+	n.must(err)
 	log := n.w.log.With("node", n.name, "life", l.number)
 	l.router, err = process.NewRouter(process.RouterOptions{
 		Self: n.name, Store: l.gate, Transport: l.loop, Codec: n.w.codec, Signatures: l.proves, Publishers: publishers,
@@ -379,7 +385,7 @@ func (l *life) build() {
 			}
 		}
 		opts := process.SubscriberOptions{Spec: spec, Env: env, Allowed: allowed, Store: l.gate, Send: l.router,
-			Transport: l.loop, Codec: n.w.codec, Signatures: l.proves, Lanes: lanes, Report: &n.events, Progress: &l.progress, Log: log,
+			Transport: l.loop, Codec: n.w.codec, Signatures: l.proves, Quota: l.quota, Lanes: lanes, Report: &n.events, Progress: &l.progress, Log: log,
 			MaxParallel: n.parallel, Idle: n.idle, Now: n.now}
 		_, err := process.NewSubscriber(opts)
 		n.must(err)

@@ -73,6 +73,8 @@ type Node struct {
 	certificate string
 	// signatures is nil when there are none.
 	signatures *process.Signatures
+	// quota is nil when there is no limit.
+	quota *process.Quota
 	// key and fleetKeys are nil as long as there are no signatures.
 	key       *security.Key
 	fleetKeys *security.FleetFile

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"steward/message"
 )
 
 // told waits for a line in central's error log that a node has sent.
@@ -72,4 +74,19 @@ func TestCentralIsToldOfClaimsThatMakeNoSense(t *testing.T) {
 		t.Fatal(err)
 	}
 	central.told(t, "ship1", "class=refused", "a claim to the name of this node, ship1, is not understood")
+}
+
+func TestCentralIsToldOfASenderOverItsQuota(t *testing.T) {
+	central := run(t, "-embeddedBroker=127.0.0.1:0", "-senderMessagesPerSecond=1")
+	ship1 := run(t, "-nodeName=ship1", "-brokerAddress="+central.BrokerURL())
+	msgs := make([]message.Message, 30)
+	for i := range msgs {
+		msgs[i] = message.Message{To: "central", Method: "REQToFileAppend", Data: []string{"x"}, FileName: "log", ReplyMethod: message.MethodNone,
+			ACKTimeout: 5 * time.Second, MethodTimeout: 5 * time.Second}
+	}
+	if _, err := ship1.router.Accept(t.Context(), msgs); err != nil {
+		t.Fatal(err)
+	}
+	central.want(t, `steward_senders_held_back_total [1-9].*`, `steward_messages_received_total{method="REQToFileAppend"} [1-9].*`)
+	central.told(t, "central", "class=refused", "ship1 sends more than is taken of a node here")
 }
