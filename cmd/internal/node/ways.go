@@ -31,6 +31,7 @@ func (n *Node) socketOptions(name string) ingress.Options {
 		Accept:      n.router.Submit,
 		Resolve:     n.resolve,
 		IdleTimeout: n.cfg.SocketIdleTimeout,
+		Report:      n.kernel,
 		Log:         n.log.With(logattr.Process(name)),
 	}
 }
