@@ -23,7 +23,7 @@ type QuotaOptions struct {
 }
 
 // Quota bounds what every other node may have taken here, all its methods together: what it sends in the mean of ten
-// seconds. What is more is not acknowledged, and its sender told to come later, so that it waits there and in its order. A
+// seconds. A frame counts as one message at least, for even one that has come before costs a commit. What is more is not acknowledged, and its sender told to come later, so that it waits there and in its order. A
 // nil one bounds nothing.
 //
 // Who has come to its bound gets no more until there is room for half of that: were each message taken as soon as there is
@@ -81,18 +81,15 @@ type grant struct {
 
 // ask grants a sender as much as it may have taken now of what it wants. A nil grant is one of everything.
 func (q *Quota) ask(n message.Node, want kvstore.Load) *grant {
-	if q == nil || want.Messages == 0 {
+	if q == nil {
 		return nil
 	}
 	now := time.Now()
 	q.mu.Lock()
 	s := q.sender(n, now)
-	given := kvstore.Load{
-		Messages: min(want.Messages, s.left(s.messages, s.promised.Messages, now)),
-		Bytes:    min(want.Bytes, s.left(s.bytes, s.promised.Bytes, now)),
-	}
-	if given.Messages <= 0 || given.Bytes <= 0 {
-		given = kvstore.Load{}
+	given := kvstore.Load{}
+	if messages, bytes := s.left(s.messages, s.promised.Messages, now), s.left(s.bytes, s.promised.Bytes, now); messages > 0 && bytes > 0 {
+		given = kvstore.Load{Messages: min(want.Messages, messages), Bytes: min(want.Bytes, bytes)}
 	}
 	s.promised.Messages += given.Messages
 	s.promised.Bytes += given.Bytes

@@ -9,6 +9,7 @@ import (
 
 	"steward/errorkernel"
 	"steward/message"
+	"steward/message/wire"
 	"steward/process"
 )
 
@@ -137,4 +138,31 @@ func TestQuotaHoldsForMessagesWithoutACK(t *testing.T) {
 		send(51, 55)
 		want(t, "runs later", len(b.ran(manyOnce)), 15)
 	})
+}
+
+// What is refused, or has come before, counts too: each such frame has something written.
+func TestFramesThatBringNothingCountForTheQuota(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		frame wire.Frame
+	}{
+		{"the same again", wire.Frame{From: "a", To: "b", Method: once, Epoch: 1 << 50}},
+		{"refused", wire.Frame{From: "evil", To: "b", Method: once, Epoch: 1 << 50}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.add("a")
+				b := w.add("b")
+				b.allowed = func(n message.Node) bool { return n != "evil" }
+				b.quota.Messages = 2
+				b.start()
+				frame := w.frame(tt.frame, do(b, once, 1))
+				for range 50 {
+					w.forge(message.Subject{Node: "b", Method: once, Kind: kind}.String(), string(tt.frame.From)+".ACK.x", frame)
+					synctest.Wait()
+				}
+				want(t, "frames that were not let in", b.up.quota.Held(), 50-20)
+			})
+		})
+	}
 }

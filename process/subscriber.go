@@ -160,6 +160,8 @@ type received struct {
 	proof proof
 	lane  *lane // reserved for it, or nil
 	grant *grant
+	// refused is how many of its messages are.
+	refused int
 	kvstore.Arrival
 }
 
@@ -191,7 +193,7 @@ func (s *Subscriber) take(ctx context.Context, batch []Delivery) {
 			f.lane.release(0)
 			continue
 		}
-		f.grant.settle(kvstore.Load{Messages: int64(len(taken[i].Stored)), Bytes: taken[i].Bytes})
+		f.grant.settle(kvstore.Load{Messages: int64(max(1, len(taken[i].Stored)+f.refused)), Bytes: taken[i].Bytes})
 		s.ack(f, &taken[i])
 		for _, id := range taken[i].Stored {
 			s.opts.Progress.step(Step{ID: id, What: StepReceived, Peer: f.Stream.Peer, Method: f.Stream.Method})
@@ -283,13 +285,13 @@ func (s *Subscriber) check(ctx context.Context, d Delivery) (received, bool) {
 		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: s.process, Subject: d.Subject, From: f.From,
 			Err: fmt.Errorf("%s: %s may not use %s here: %s", message.CodeDenied, f.From, s.opts.Spec.Name, why)})
 	}
-	var want kvstore.Load
-	for i := range r.Items {
-		if r.Items[i].Refuse == "" {
-			want.Messages++
-			want.Bytes += int64(len(r.Items[i].Message))
+	want := kvstore.Load{Messages: int64(max(1, len(r.Items)))}
+	for _, m := range r.Items {
+		if m.Refuse == "" {
+			want.Bytes += int64(len(m.Message))
 		}
 	}
+	r.refused = len(r.Items) - len(sound)
 	if !d.Local {
 		r.grant = s.opts.Quota.ask(f.From, want)
 		r.Most = r.grant.most()
