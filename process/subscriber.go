@@ -160,9 +160,20 @@ type received struct {
 	proof proof
 	lane  *lane // reserved for it, or nil
 	grant *grant
-	// refused is how many of its messages are.
+	// refused counts those of its messages that are.
 	refused int
 	kvstore.Arrival
+}
+
+// load is what there is to take of it.
+func (r *received) load() kvstore.Load {
+	all := kvstore.Load{Messages: int64(max(1, len(r.Items)))}
+	for i := range r.Items {
+		if r.Items[i].Refuse == "" {
+			all.Bytes += int64(len(r.Items[i].Message))
+		}
+	}
+	return all
 }
 
 // take puts frames into the inbox and acknowledges them.
@@ -285,26 +296,20 @@ func (s *Subscriber) check(ctx context.Context, d Delivery) (received, bool) {
 		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: s.process, Subject: d.Subject, From: f.From,
 			Err: fmt.Errorf("%s: %s may not use %s here: %s", message.CodeDenied, f.From, s.opts.Spec.Name, why)})
 	}
-	want := kvstore.Load{Messages: int64(max(1, len(r.Items)))}
-	for _, m := range r.Items {
-		if m.Refuse == "" {
-			want.Bytes += int64(len(m.Message))
-		}
-	}
 	r.refused = len(r.Items) - len(sound)
 	if !d.Local {
-		r.grant = s.opts.Quota.ask(f.From, want)
+		r.grant = s.opts.Quota.ask(f.From, r.load())
 		r.Most = r.grant.most()
 	}
-	if f.Epoch == 0 {
-		if !r.grant.nothing() { // else they are dropped
+	switch nothing := r.grant.nothing(); {
+	case f.Epoch == 0:
+		if !nothing { // else they are dropped
 			s.passUnacked(ctx, f.From, sound)
-			r.grant.settle(want)
+			r.grant.settle(r.load())
 		}
 		return received{}, false
-	}
-	if r.grant.nothing() {
-		// Whatever of it is here already is said when there is room: nothing is written for who has to wait.
+	case nothing:
+		// What of it is here already is said when there is room: nothing is written for who has to wait.
 		s.ack(&r, &kvstore.Taken{Next: f.Base, Busy: true})
 		return received{}, false
 	}
