@@ -21,6 +21,7 @@ import (
 	"steward/process"
 	"steward/process/transport/broker"
 	"steward/security"
+	"steward/security/acl"
 	"steward/security/enroll"
 )
 
@@ -34,6 +35,11 @@ func FleetFile(cfg *config.Config) string { return filepath.Join(cfg.ConfigFolde
 
 // RevokedFile is where a central node keeps the keys that it has revoked.
 func RevokedFile(cfg *config.Config) string { return filepath.Join(cfg.ConfigFolder, "revoked_nodes") }
+
+// FleetRulesFile is where a central node has the rules that new nodes begin with, if it has any for them.
+func FleetRulesFile(cfg *config.Config) string {
+	return filepath.Join(cfg.ConfigFolder, "fleet_acl.toml")
+}
 
 func (n *Node) tokens() enroll.Folder { return Tokens(n.cfg) }
 
@@ -194,9 +200,12 @@ func (f *fleetKeeper) answer(ctx context.Context, d process.Delivery) {
 		return
 	}
 	var a enroll.Answer
-	if err := f.enrol(token, r, key); err != nil {
+	if a.Rules, err = f.rules(); err == nil { // before anything is done: a node is not to come in without them
+		err = f.enrol(token, r, key)
+	}
+	if err != nil {
 		f.refuse(fmt.Errorf("%s, with the token %s and the key %s: %w", r.Node, token, key, err))
-		a.Refused = err.Error()
+		a = enroll.Answer{Refused: err.Error()}
 	} else {
 		if f.n.users != nil {
 			f.n.users.follow()
@@ -221,6 +230,26 @@ func (f *fleetKeeper) answer(ctx context.Context, d process.Delivery) {
 	if err != nil { // it asks again
 		f.n.log.Warn("the answer to a new node was not sent", logattr.Err(err))
 	}
+}
+
+// rules returns those that a new node begins with. Some of no use are an error, and so are some that central could not replace.
+func (f *fleetKeeper) rules() (string, error) {
+	path := FleetRulesFile(f.n.cfg)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("the rules for new nodes: %w", err)
+	}
+	rules, err := acl.Parse(path, string(text), f.n.opts.Registry.Names())
+	if err != nil {
+		return "", fmt.Errorf("the rules for new nodes: %w", err)
+	}
+	if d := rules.Keeps(f.n.self, message.MethodACLUpdate, string(text)); !d.Allowed {
+		return "", fmt.Errorf("the rules for new nodes: with %s %s could send them no others, since %s", path, f.n.self, d.Why)
+	}
+	return string(text), nil
 }
 
 func (f *fleetKeeper) refuse(err error) {
@@ -251,8 +280,17 @@ func (f *fleetKeeper) enrol(token security.PublicKey, r enroll.Request, key secu
 	if by != key {
 		return fmt.Errorf("the token was used by who has the key %s", by)
 	}
-	_, err = security.Trust(f.n.cfg.TrustedNodesFile, r.Node, key)
-	return err
+	if t.Through {
+		trusted, err := security.ReadTrust(f.n.cfg.TrustedNodesFile)
+		if err == nil && !slices.ContainsFunc(trusted, func(o security.Trusted) bool { return o.Node == r.Node && o.Key == key }) {
+			err = errors.New("the key has come with this token before; it was taken off the list of trusted keys since, and needs another token")
+		}
+		return err
+	}
+	if _, err := security.Trust(f.n.cfg.TrustedNodesFile, r.Node, key); err != nil {
+		return err
+	}
+	return f.n.tokens().Through(token, key)
 }
 
 // fits says whether a key may become one of a node: it is neither revoked nor that of another node.

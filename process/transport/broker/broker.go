@@ -71,7 +71,7 @@ func (o Options) start() (*Server, error) {
 	if s.server, err = server.NewServer(so); err != nil {
 		return nil, err
 	}
-	s.server.SetLoggerV2(log, log.debug(), false, false)
+	s.server.SetLoggerV2(log, true, false, false) // also for debugging: see logger.Debugf
 	s.server.Start()
 	ready := log.fatal() == nil && s.server.ReadyForConnections(startTimeout)
 	addr, _ := s.server.Addr().(*net.TCPAddr)

@@ -48,8 +48,9 @@ type Options struct {
 	// 10,000.
 	MaxConnections int
 	// Refused, if not nil, is told what the server has refused somebody who has a connection: a login, a
-	// subject; the same of one host once a minute. It must not block.
-	Refused func(line string)
+	// subject; the same of one host once a minute, as long as there are not too many. login: it is about who has not got
+	// in. It must not block.
+	Refused func(line string, login bool)
 	// Log gets the server's own lines. Nil drops them.
 	Log *slog.Logger
 
