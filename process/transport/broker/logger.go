@@ -83,13 +83,13 @@ func (l *logger) Errorf(format string, args ...any) {
 		return
 	}
 	level := slog.LevelDebug
-	news, room := l.news([2]string{m[1], m[2]}, time.Now())
+	news, room := l.news([2]string{m[1], chosen.ReplaceAllString(m[2], "$1")}, time.Now())
 	if news && room {
 		level = slog.LevelWarn
 	}
 	// Also when there is no room for it here: so many strangers do not cover up what a node tries.
 	if what := refusal.FindStringSubmatch(m[2]); news && l.refused != nil && what != nil {
-		l.refused(line, what[1] == authentication)
+		l.refused(line, what[1] == authentication || what[1] == tooMany)
 	}
 	l.line(level, "%s", []any{line})
 }
@@ -97,11 +97,19 @@ func (l *logger) Errorf(format string, args ...any) {
 // ofClient finds host and text of a line about a client.
 var ofClient = regexp.MustCompile(`^(\S+):\d+ - [a-z]+:\d+ - (.*)$`)
 
-// refusal finds out that a line is about something that a client may not do. Lines about clients that
-// never came as far as that are not: anybody on the network can bring them about.
-var refusal = regexp.MustCompile(`^(?:".*" - )?(` + authentication + `|Publish Violation|Subscription Violation)\b`)
+// refusal finds out that a line is about something that a client may not do, or that nobody gets in any more. Other lines
+// about clients that never came as far as that are not: anybody on the network can bring them about.
+var refusal = regexp.MustCompile(`^(?:".*" - )?(` + authentication + `|Publish Violation|Subscription Violation|maximum payload exceeded|` + tooMany + `)\b`)
 
-const authentication = "authentication error"
+// chosen is what is another text each time that a client does the same again: a size, and in what way and on which port it
+// has broken off.
+var chosen = regexp.MustCompile(`(TLS handshake error|maximum payload exceeded): .*$`)
+
+// What is said of those who do not get in.
+const (
+	authentication = "authentication error"
+	tooMany        = "maximum connections exceeded"
+)
 
 // text formats what a server says. It puts what a client calls itself into the format: a name may be full of verbs, which
 // would make a line of any length of it.
