@@ -21,6 +21,10 @@ import (
 const (
 	// mostRequests bounds the requests that are answered at a time.
 	mostRequests = 64
+	// mostBody is room for the ids of 100,000 messages. All else is said in the address.
+	mostBody = 4 << 20
+	// readPatience is how long a client may take to write them.
+	readPatience = 10 * time.Second
 	// writePatience is how long a client may leave its answer unread.
 	writePatience = 30 * time.Second
 	// stopPatience is how long a stop waits for answers that are being written.
@@ -125,6 +129,7 @@ func (s *Server) handler() http.Handler {
 	for pattern, answer := range map[string]func(*answer, *http.Request) error{
 		"GET /v1/node":           s.node,
 		"GET /v1/messages/{id}":  s.status,
+		"POST /v1/ends":          s.ends,
 		"GET /v1/queue":          s.streams,
 		"GET /v1/queue/messages": s.queued,
 		"DELETE /v1/queue":       s.remove,
@@ -155,7 +160,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, do func(*answer,
 		a.fail(refusal{http.StatusServiceUnavailable, fmt.Errorf("the node answers %d others", mostRequests), "try again"})
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, 0) // all is said in the address
+	r.Body = http.MaxBytesReader(w, r.Body, mostBody)
 	err := do(a, r)
 	if err != nil && r.Context().Err() != nil { // or the client has gone, and reads nothing more
 		err = refusal{http.StatusServiceUnavailable, errors.New("the node is stopping"), ""}
