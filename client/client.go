@@ -313,6 +313,14 @@ func (c *Client) Processes(ctx context.Context) (Process, error) {
 	return one[Process](ctx, c, http.MethodGet, "/v1/processes", nil)
 }
 
+// Errors returns the last n lines of the error log of the node, 0 being all, sorted by their times: of the errors of one node, or when
+// that is empty, of all that tell this one. With follow it goes on with what is written, until ctx ends, and 0 is none of what was before. A
+// line begins with the time at which its sender accepted it, as in RFC 3339, and the id of the message that brought it.
+func (c *Client) Errors(ctx context.Context, of message.Node, n int, follow bool) iter.Seq2[string, error] {
+	query := url.Values{"node": {string(of)}, "n": {strconv.Itoa(n)}, "follow": {strconv.FormatBool(follow)}}
+	return list[string](ctx, c, http.MethodGet, "/v1/errors", query, nil)
+}
+
 // Nodes returns the nodes that said hello to this one, or for which something waits, sorted.
 func (c *Client) Nodes(ctx context.Context) iter.Seq2[Peer, error] {
 	return list[Peer](ctx, c, http.MethodGet, "/v1/nodes", nil, nil)

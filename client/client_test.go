@@ -390,6 +390,49 @@ func TestQuestionToANodeThatIsAwayLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+func TestErrorsAreFollowed(t *testing.T) {
+	_, c := fleetOf(t, "central")
+	tell := func(text string) {
+		t.Helper()
+		id := send(t, c, client.Message{To: nodes("central"), Method: message.MethodErrorLog, Data: []string{text}, ReplyMethod: message.MethodNone})[0]
+		if st, err := c.Wait(t.Context(), id); err != nil || st.Err() != nil {
+			t.Fatal(err, st.Err())
+		}
+	}
+	for _, text := range []string{"one", "two", "three"} {
+		tell(text)
+	}
+	var got []string
+	for line, err := range c.Errors(t.Context(), "", 2, true) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		words := strings.Fields(line)
+		if got = append(got, words[len(words)-1]); len(got) == 2 {
+			tell("four")
+		}
+		if len(got) == 3 {
+			break
+		}
+	}
+	if want := []string{"two", "three", "four"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	n := 0
+	for _, err := range c.Errors(t.Context(), "central", 0, false) {
+		if n++; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := last(c.Errors(t.Context(), "ship1", 0, false)); n != 4 || err != nil {
+		t.Errorf("%d lines; of ship1: %v", n, err)
+	}
+	var no *client.Error
+	if err := last(c.Errors(t.Context(), "../x", 0, false)); !errors.As(err, &no) || no.Status != 400 {
+		t.Errorf("no name: %v", err)
+	}
+}
+
 func TestClientIsForManyAtATime(t *testing.T) {
 	c := open(t, socketFolder)
 	var all sync.WaitGroup

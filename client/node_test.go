@@ -223,7 +223,14 @@ func (n *node) tree(store *kvstore.Store, files *os.Root, link process.Transport
 			return client.NodeInfo{Node: n.name, Central: "central", Version: "test", Linked: up, DataFolder: files.Name()}
 		},
 		Tree:   func() process.Tree { return root.Tree() },
-		Hellos: func() ([]control.Hello, error) { return nil, nil }})
+		Hellos: func() ([]control.Hello, error) { return nil, nil },
+		Errors: func(ctx context.Context, of message.Node, n int, follow bool, do func(string) error) error {
+			errorLog := methods.ErrorLog{Folder: files.Name(), Node: of, Log: log}
+			if follow {
+				return errorLog.Follow(ctx, n, do)
+			}
+			return errorLog.Last(n, do)
+		}})
 	if err = errors.Join(err, serr, cerr); err != nil {
 		return nil, err
 	}

@@ -92,6 +92,7 @@ func serve(t *testing.T, change ...func(*control.Options)) *node {
 		Info:   func() client.NodeInfo { return client.NodeInfo{Node: "central", Central: "central"} },
 		Tree:   func() process.Tree { return process.Tree{Name: "central"} },
 		Hellos: func() ([]control.Hello, error) { return nil, nil },
+		Errors: func(context.Context, message.Node, int, bool, func(string) error) error { return nil },
 		Log:    slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {
@@ -165,7 +166,7 @@ func TestSocketIsPrivateAndGoesWithTheServer(t *testing.T) {
 	}
 	second, err := control.NewServer(control.Options{Path: n.path, Store: n.store, Queue: queue{}, Progress: n.progress,
 		Info: func() client.NodeInfo { return client.NodeInfo{} }, Tree: func() process.Tree { return process.Tree{} },
-		Hellos: func() ([]control.Hello, error) { return nil, nil }, Log: slog.New(slog.DiscardHandler)})
+		Hellos: func() ([]control.Hello, error) { return nil, nil }, Errors: func(context.Context, message.Node, int, bool, func(string) error) error { return nil }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
