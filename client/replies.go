@@ -240,6 +240,7 @@ func (l *loop) end(x *reply, st Status) {
 
 // away tells of nodes that have not taken their messages.
 func (l *loop) away(ctx context.Context) {
+	var hellos map[message.Node]*time.Time
 	for _, x := range l.r.all {
 		if l.over || x.end != nil {
 			continue
@@ -249,13 +250,15 @@ func (l *loop) away(ctx context.Context) {
 		if err != nil || st.Sent == nil || st.Sent.State != message.StateAccepted || d == nil || d.Linked && d.Reason == "" {
 			continue
 		}
-		a := &Away{Linked: d.Linked, Reason: d.Reason}
-		for p, err := range l.r.c.Nodes(ctx) { // without it there is less to say
-			if err == nil && p.Node == x.Node {
-				a.Hello = p.Hello
+		if hellos == nil {
+			hellos = map[message.Node]*time.Time{}
+			for p, err := range l.r.c.Nodes(ctx) { // without them there is less to say
+				if err == nil {
+					hellos[p.Node] = p.Hello
+				}
 			}
 		}
-		l.hand(x, Part{Away: a})
+		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Hello: hellos[x.Node]}})
 	}
 }
 
