@@ -51,7 +51,11 @@ func (p *Publisher) answer(a ackOrNothing) error {
 		}
 	}
 	before := len(p.inflight)
-	if err := p.advance(ack); err != nil || len(p.inflight) == 0 {
+	err := p.advance(ack)
+	if len(p.inflight) < before && !ack.Busy {
+		p.busy = 0
+	}
+	if err != nil || len(p.inflight) == 0 {
 		return err
 	}
 	switch {

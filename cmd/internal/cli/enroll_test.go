@@ -173,6 +173,27 @@ func TestTokenLetsAskAndNothingElse(t *testing.T) {
 	e.told("Publish Violation")
 }
 
+// Who has a token and asks without end is not listened to, and keeps nobody else out.
+func TestTokenThatAsksTooOftenIsNotListenedTo(t *testing.T) {
+	e := newEnrolling(t)
+	_, token := e.token("ship7")
+	text, _ := e.token("ship8")
+	nc := e.client(token.CA, token.Key, make(chan error, 10))
+	subject, _ := enroll.Subjects("central", token.Key.Public())
+	e.await("central has enough of it", func() bool {
+		for range 20 {
+			if err := nc.Publish(subject, []byte("let me in")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		log, _ := os.ReadFile(e.errorLog())
+		return strings.Contains(string(log), "enrolment refused: the token "+token.Key.Public().String()+" asks too often")
+	})
+	if _, says, code := e.run("enroll", "-configFolder="+e.etc("ship8"), text); code != exitDone {
+		t.Errorf("another one: %d, %s", code, says)
+	}
+}
+
 // Who has a token gets in as the node for which it is, and with the key that it has.
 func TestTokenIsForOneNode(t *testing.T) {
 	e := newEnrolling(t)

@@ -11,12 +11,15 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"steward/config"
 	"steward/errorkernel"
 	"steward/internal/atomicfile"
 	"steward/internal/logattr"
 	"steward/message"
 	"steward/process"
+	"steward/process/transport/broker"
 	"steward/security"
 	"steward/security/enroll"
 )
@@ -37,14 +40,20 @@ func (n *Node) tokens() enroll.Folder { return Tokens(n.cfg) }
 // fleetEvery is how often is looked whether tokens or lists have changed.
 const fleetEvery = time.Second
 
-// A token is for one question: that many connections with it, for so long, are enough for it.
-const (
-	connectionsEach = 4
-	connectedFor    = 2 * time.Minute
-)
+// limits of the connections to the embedded broker. A token is for one question. A node has one connection, and those of a
+// link that breaks often may be there for minutes after it; of the strangers at one address that the broker waits for none can
+// keep out who comes from another one.
+func (n *Node) limits() broker.Limits {
+	return broker.Limits{Token: 4, TokenFor: 2 * time.Minute, Node: 64, Young: time.Second, Address: max(1, n.cfg.EmbeddedBrokerMaxConnections/4)}
+}
 
-// requestsWaiting bounds the requests of new nodes that wait; who gets no answer asks again.
-const requestsWaiting = 16
+// requestsWaiting bounds the requests of new nodes that wait; who gets no answer asks again. With one token that may be
+// requestsAtOnce times in a row, and then once in requestEvery; who enrols a node asks every two seconds.
+const (
+	requestsWaiting = 16
+	requestsAtOnce  = 30
+	requestEvery    = time.Second
+)
 
 // fleetKeeper sees to what depends on the lists of keys: who may log in to the embedded broker, on central
 // the enrolment of new nodes, and what all nodes are told. All is done by the goroutine of Serve.
@@ -52,7 +61,9 @@ type fleetKeeper struct {
 	n        *Node
 	central  bool
 	requests chan process.Delivery
-	door     process.Subscription // for requests; nil as long as there are no tokens
+	door     process.Subscription                 // for requests; nil as long as there are no tokens
+	tries    map[security.PublicKey]*rate.Limiter // with each token
+	guesses  *rate.Limiter                        // with what is no token
 
 	tokens, trusted, revoked watched
 	begun                    bool
@@ -61,6 +72,7 @@ type fleetKeeper struct {
 
 func newFleetKeeper(n *Node) *fleetKeeper {
 	return &fleetKeeper{n: n, central: n.self == n.cfg.CentralNodeName, requests: make(chan process.Delivery, requestsWaiting), told: map[string]string{},
+		tries: map[security.PublicKey]*rate.Limiter{}, guesses: requestLimit(),
 		tokens: watched{path: string(n.tokens())}, trusted: watched{path: n.cfg.TrustedNodesFile}, revoked: watched{path: RevokedFile(n.cfg)}}
 }
 
@@ -93,7 +105,7 @@ func (f *fleetKeeper) close() {
 func (f *fleetKeeper) look(ctx context.Context) {
 	if f.n.users != nil {
 		f.n.users.follow()
-		f.say("limit", f.n.broker.LimitNewcomers(connectionsEach, connectedFor))
+		f.say("limit", f.n.broker.Limit(f.n.limits()))
 	}
 	if !f.central {
 		return
@@ -126,13 +138,18 @@ func (f *fleetKeeper) say(what string, err error) {
 func (f *fleetKeeper) attend() error {
 	list, err := f.n.tokens().List()
 	left := 0
+	tries := make(map[security.PublicKey]*rate.Limiter, len(list))
 	for _, t := range list {
 		if time.Since(t.Expires) > enroll.Kept {
 			err = errors.Join(err, f.n.tokens().Remove(t.Key))
 			continue
 		}
 		left++
+		if tries[t.Key] = f.tries[t.Key]; tries[t.Key] == nil {
+			tries[t.Key] = requestLimit()
+		}
 	}
+	f.tries = tries
 	if left == 0 {
 		f.close()
 		return err
@@ -152,6 +169,8 @@ func (f *fleetKeeper) attend() error {
 	return err
 }
 
+func requestLimit() *rate.Limiter { return rate.NewLimiter(rate.Every(requestEvery), requestsAtOnce) }
+
 func requestSubjects(central message.Node) string { return string(central) + ".ENROLL.*" }
 
 // answer enrols a node that may be, and says so or why not.
@@ -159,6 +178,14 @@ func (f *fleetKeeper) answer(ctx context.Context, d process.Delivery) {
 	token, err := enroll.TokenOf(f.n.self, d.Subject)
 	if err != nil {
 		f.refuse(err)
+		return
+	}
+	tries, what := f.tries[token], "the token "+token.String()
+	if tries == nil {
+		tries, what = f.guesses, "what is no token"
+	}
+	if !tries.Allow() {
+		f.refuse(fmt.Errorf("%s asks too often", what))
 		return
 	}
 	r, key, err := enroll.ReadRequest(d.Data, f.n.self, token)

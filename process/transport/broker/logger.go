@@ -70,7 +70,7 @@ func (l *logger) Errorf(format string, args ...any) {
 		return
 	}
 	level := slog.LevelDebug
-	if l.news([2]string{m[1], m[2]}, time.Now()) {
+	if l.news([2]string{m[1], chosen.ReplaceAllString(m[2], "$1")}, time.Now()) {
 		level = slog.LevelWarn
 		if l.refused != nil && refusal.MatchString(m[2]) {
 			l.refused(line)
@@ -82,9 +82,13 @@ func (l *logger) Errorf(format string, args ...any) {
 // ofClient finds host and text of a line about a client.
 var ofClient = regexp.MustCompile(`^(\S+):\d+ - [a-z]+:\d+ - (.*)$`)
 
-// refusal finds out that a line is about something that a client may not do. Lines about clients that
-// never came as far as that are not: anybody on the network can bring them about.
-var refusal = regexp.MustCompile(`^(?:".*" - )?(?:authentication error|Publish Violation|Subscription Violation)\b`)
+// refusal finds out that a line is about something that a client may not do, or that nobody gets in any more. Other lines
+// about clients that never came as far as that are not: anybody on the network can bring them about.
+var refusal = regexp.MustCompile(`^(?:".*" - )?(?:authentication error|Publish Violation|Subscription Violation|maximum payload exceeded|maximum connections exceeded)\b`)
+
+// chosen is what is another text each time that a client does the same again: a size, and in what way and on which port it
+// has broken off.
+var chosen = regexp.MustCompile(`(TLS handshake error|maximum payload exceeded): .*$`)
 
 // news reports whether it is time to say this of a host, and notes that it is said.
 func (l *logger) news(what [2]string, now time.Time) bool {

@@ -582,7 +582,8 @@ func TestLimits(t *testing.T) {
 }
 
 func TestOneConnectionTooMany(t *testing.T) {
-	s := start(t, Options{MaxConnections: 1})
+	r := newTold()
+	s := start(t, Options{MaxConnections: 1, Refused: r.refused})
 	nc, err := nats.Connect(s.ClientURL())
 	if err != nil {
 		t.Fatal(err)
@@ -598,6 +599,9 @@ func TestOneConnectionTooMany(t *testing.T) {
 	}
 	if err := nc.Flush(); err != nil {
 		t.Errorf("the first one: %v", err)
+	}
+	if all := r.all(); len(all) != 1 || !strings.Contains(all[0], "maximum connections exceeded") {
+		t.Errorf("told is %q", all)
 	}
 }
 
@@ -726,7 +730,7 @@ func TestNewcomersAreLimited(t *testing.T) {
 	}
 	limit := func(each int, longest time.Duration) {
 		t.Helper()
-		if err := s.LimitNewcomers(each, longest); err != nil {
+		if err := s.Limit(Limits{Token: each, TokenFor: longest, Node: 100, Address: 100}); err != nil {
 			t.Fatal(err)
 		}
 	}
