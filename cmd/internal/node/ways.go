@@ -43,7 +43,7 @@ func (n *Node) control() (*process.Supervisor, error) {
 	service, err := checked(func() (process.Service, error) {
 		return control.NewServer(control.Options{
 			Path: filepath.Join(n.cfg.SocketFolder, client.ControlSocket),
-			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos,
+			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos, Errors: n.errors,
 			Log: n.log.With(logattr.Process("control")),
 		})
 	})
@@ -72,6 +72,15 @@ func (n *Node) hellos() ([]control.Hello, error) {
 		}
 	}
 	return all, nil
+}
+
+// errors reads the error log.
+func (n *Node) errors(ctx context.Context, of message.Node, most int, follow bool, do func(line string) error) error {
+	log := methods.ErrorLog{Folder: n.files.Name(), Node: of, Log: n.log.With(logattr.Process("control"))}
+	if follow {
+		return log.Follow(ctx, most, do)
+	}
+	return log.Last(most, do)
 }
 
 // ways makes the branch of the ways in besides the socket. When one of them does not work
