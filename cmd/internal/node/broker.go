@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"steward/errorkernel"
 	"steward/internal/logattr"
@@ -26,18 +27,17 @@ func (n *Node) openBroker() error {
 		CertFile: cmp.Or(n.cfg.EmbeddedBrokerCertFile, n.certificate), KeyFile: cmp.Or(n.cfg.EmbeddedBrokerKeyFile, n.certificate), CAFile: n.cfg.EmbeddedBrokerCAFile,
 		Insecure: n.cfg.EmbeddedBrokerInsecure == "yes", MaxConnections: n.cfg.EmbeddedBrokerMaxConnections,
 		MaxPayload: broker.PayloadFor(n.cfg.MaxMessageSize),
-		Refused: func(line string) {
-			n.kernel.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "broker", Err: errors.New(line)})
-		},
-		Log: n.log.With(logattr.Process("broker")),
+		Refused:    n.brokerRefused,
+		Log:        n.log.With(logattr.Process("broker")),
 	}
 	login := n.cfg.EmbeddedBrokerLogin == "yes" || n.cfg.EmbeddedBrokerLogin == "auto" && (!broker.Loopback(opts.Addr) || n.cfg.Signatures == "require")
 	if login {
-		n.users = &brokerUsers{n: n, trusted: watched{path: n.cfg.TrustedNodesFile}, tokens: watched{path: string(n.tokens())}}
+		n.users = &brokerUsers{n: n, trusted: watched{path: n.cfg.TrustedNodesFile}, tokens: watched{path: string(n.tokens())}, refusals: make(chan refusal, refusalsWaiting)}
 		users, err := n.users.read()
 		if err != nil {
 			return fmt.Errorf("who may log in to the embedded broker: %w", err)
 		}
+		n.users.note(users, time.Time{})
 		opts.Access = &broker.Access{Central: n.cfg.CentralNodeName, Reach: broker.Reach(n.cfg.EmbeddedBrokerReach), Users: users}
 	}
 	b, err := broker.Start(opts)
@@ -60,6 +60,60 @@ type brokerUsers struct {
 	// trusted is the list, tokens the folder of the tokens.
 	trusted, tokens watched
 	bad             string // what was said last about a list that cannot be used
+	// known says since when a key may log in: the zero time for those of the start.
+	known map[string]time.Time
+	// refusals are what the broker has refused, until it is known whether it did so too early.
+	refusals chan refusal
+}
+
+// refusal is a line of the broker about what it did not allow.
+type refusal struct {
+	line string
+	at   time.Time
+}
+
+// refusalsWaiting bounds the refusals that wait.
+const refusalsWaiting = 64
+
+// brokerRefused takes a line of the broker about what it did not allow somebody. It does not block.
+func (n *Node) brokerRefused(line string) {
+	if n.users != nil {
+		select {
+		case n.users.refusals <- refusal{line, time.Now()}:
+			return
+		default:
+		}
+	}
+	n.reportRefusal(line)
+}
+
+func (n *Node) reportRefusal(line string) {
+	n.kernel.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "broker", Err: errors.New(line)})
+}
+
+// judge reports a refusal, unless it was one of a key that had just been put on a list: its node tries again, and
+// is let in. Such a list is read now.
+func (u *brokerUsers) judge(r refusal) {
+	u.follow()
+	if since, ok := u.known[broker.RefusedKey(r.line)]; ok && r.at.Before(since) {
+		u.n.log.Info("a login came before its key was read; the next one will do", logattr.Process("broker"), "line", r.line)
+		return
+	}
+	u.n.reportRefusal(r.line)
+}
+
+// note remembers since when keys may log in.
+func (u *brokerUsers) note(users []broker.User, since time.Time) {
+	before := u.known
+	u.known = make(map[string]time.Time, len(users))
+	for _, user := range users {
+		for _, k := range user.Keys {
+			u.known[k] = since
+			if was, ok := before[k]; ok {
+				u.known[k] = was
+			}
+		}
+	}
 }
 
 // follow applies a list that has changed. One that cannot be used leaves all as it was, and is
@@ -74,6 +128,7 @@ func (u *brokerUsers) follow() {
 	}
 	if err == nil {
 		u.bad = ""
+		u.note(users, time.Now())
 		u.n.log.Info("the keys that may log in to the broker were read again", logattr.Process("broker"), "nodes", len(users))
 		return
 	}

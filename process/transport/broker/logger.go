@@ -60,7 +60,7 @@ func (l *logger) Warnf(format string, args ...any)   { l.line(slog.LevelWarn, fo
 func (l *logger) Debugf(format string, args ...any)  { l.line(slog.LevelDebug, format, args) }
 func (l *logger) Tracef(format string, args ...any)  { l.line(slog.LevelDebug, format, args) }
 
-// Errorf is a warning when it is about a client, who may be anybody, and debug when the same was
+// Errorf is a warning when it is about a client, who may be anybody, and debug when somebody else is told, or the same was
 // said of one from that host a short time ago.
 func (l *logger) Errorf(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
@@ -72,7 +72,8 @@ func (l *logger) Errorf(format string, args ...any) {
 	level := slog.LevelDebug
 	if l.news([2]string{m[1], m[2]}, time.Now()) {
 		level = slog.LevelWarn
-		if l.refused != nil && refusal.MatchString(m[2]) {
+		if l.refused != nil && refusal.MatchString(m[2]) { // who is told says so
+			level = slog.LevelDebug
 			l.refused(line)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"regexp"
 	"time"
 
 	"steward/message"
@@ -52,6 +53,17 @@ type Options struct {
 	Refused func(line string)
 	// Log gets the server's own lines. Nil drops them.
 	Log *slog.Logger
+}
+
+// refusedKey finds the key in a line about a login.
+var refusedKey = regexp.MustCompile(` - authentication error - Nkey "(U[A-Z2-7]{55})"$`)
+
+// RefusedKey returns the key with which the login failed that a line which Refused was told is about, or nothing.
+func RefusedKey(line string) string {
+	if m := refusedKey.FindStringSubmatch(line); m != nil {
+		return m[1]
+	}
+	return ""
 }
 
 // Limits of every server that is not given others.
