@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"steward/errorkernel"
@@ -95,11 +96,25 @@ func (n *Node) reportRefusal(line string) {
 // is let in. Such a list is read now.
 func (u *brokerUsers) judge(r refusal) {
 	u.follow()
-	if since, ok := u.known[broker.RefusedKey(r.line)]; ok && r.at.Before(since) {
+	key := broker.RefusedKey(r.line)
+	if since, ok := u.known[key]; ok && r.at.Before(since) {
 		u.n.log.Info("a login came before its key was read; the next one will do", logattr.Process("broker"), "line", r.line)
 		return
 	}
-	u.n.reportRefusal(r.line)
+	u.n.reportRefusal(r.line + u.revoked(key))
+}
+
+// revoked says of which node a key was that was revoked here, or nothing.
+func (u *brokerUsers) revoked(key string) string {
+	list, err := security.ReadTrust(RevokedFile(u.n.cfg))
+	if err != nil || key == "" {
+		return ""
+	}
+	i := slices.IndexFunc(list, func(t security.Trusted) bool { return t.Key.String() == key })
+	if i < 0 {
+		return ""
+	}
+	return fmt.Sprintf("; that is a key of %s, which was revoked here: steward revoke", list[i].Node)
 }
 
 // note remembers since when keys may log in.
