@@ -90,8 +90,8 @@ func serve(t *testing.T, change ...func(*control.Options)) *node {
 		Path: n.path, Store: store, Queue: queue{store: store}, Progress: n.progress,
 		Info:   func() control.NodeInfo { return control.NodeInfo{Node: "central", Central: "central"} },
 		Tree:   func() process.Tree { return process.Tree{Name: "central"} },
-		Hellos: func() ([]control.Hello, error) { return nil, nil },
-		Log:    slog.New(slog.DiscardHandler),
+		Hellos: func() ([]control.Hello, error) { return nil, nil }, Keys: func() (map[message.Node]control.Key, error) { return nil, nil },
+		Log: slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {
 		c(&opt)
@@ -153,7 +153,7 @@ func TestSocketIsPrivateAndGoesWithTheServer(t *testing.T) {
 	}
 	second, err := control.NewServer(control.Options{Path: n.path, Store: n.store, Queue: queue{}, Progress: n.progress,
 		Info: func() control.NodeInfo { return control.NodeInfo{} }, Tree: func() process.Tree { return process.Tree{} },
-		Hellos: func() ([]control.Hello, error) { return nil, nil }, Log: slog.New(slog.DiscardHandler)})
+		Hellos: func() ([]control.Hello, error) { return nil, nil }, Keys: func() (map[message.Node]control.Key, error) { return nil, nil }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

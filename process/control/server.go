@@ -47,10 +47,12 @@ type Queue interface {
 	Retry(context.Context, []message.ID) ([]kvstore.Retried, error)
 }
 
-// Options are what a [Server] needs, all of it.
+// Options are what a [Server] needs, all but Access.
 type Options struct {
 	// Path is the socket file.
-	Path     string
+	Path string
+	// Access is who may ask: those who may send messages as this node. They could have it do all that is done here.
+	Access   ingress.Access
 	Info     func() NodeInfo
 	Store    Store
 	Queue    Queue
@@ -58,7 +60,9 @@ type Options struct {
 	Tree     func() process.Tree
 	// Hellos returns the last hello of each node, in any order.
 	Hellos func() ([]Hello, error)
-	Log    *slog.Logger
+	// Keys returns the nodes of which keys, or tokens, are known.
+	Keys func() (map[message.Node]Key, error)
+	Log  *slog.Logger
 }
 
 // Server answers operators' commands.
@@ -71,7 +75,7 @@ type Server struct {
 // NewServer checks the options. Nothing is opened before Serve.
 func NewServer(opt Options) (*Server, error) {
 	switch {
-	case opt.Info == nil, opt.Store == nil, opt.Queue == nil, opt.Progress == nil, opt.Tree == nil, opt.Hellos == nil, opt.Log == nil:
+	case opt.Info == nil, opt.Store == nil, opt.Queue == nil, opt.Progress == nil, opt.Tree == nil, opt.Hellos == nil, opt.Keys == nil, opt.Log == nil:
 		return nil, errors.New("control: an option is missing")
 	}
 	if err := ingress.CheckDoor(opt.Path); err != nil {
@@ -85,7 +89,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Serve opens the socket and answers until ctx ends. It can be called once.
 func (s *Server) Serve(ctx context.Context) error {
-	door, err := ingress.OpenDoor(s.opt.Path)
+	door, err := ingress.OpenDoor(s.opt.Path, s.opt.Access)
 	if err != nil {
 		return err
 	}

@@ -73,6 +73,9 @@ type refusal struct {
 	at   time.Time
 }
 
+// refusalLag is how late the broker may be in telling of a refusal.
+const refusalLag = time.Second
+
 // refusalsWaiting bounds the refusals that wait.
 const refusalsWaiting = 64
 
@@ -97,7 +100,7 @@ func (n *Node) reportRefusal(line string) {
 func (u *brokerUsers) judge(r refusal) {
 	u.follow()
 	key := broker.RefusedKey(r.line)
-	if since, ok := u.known[key]; ok && r.at.Before(since) {
+	if since, ok := u.known[key]; ok && r.at.Before(since.Add(refusalLag)) {
 		u.n.log.Info("a login came before its key was read; the next one will do", logattr.Process("broker"), "line", r.line)
 		return
 	}
