@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	"steward/client"
 	"steward/kvstore"
 	"steward/message"
 	"steward/process"
@@ -47,13 +48,21 @@ type Queue interface {
 	Retry(context.Context, []message.ID) ([]kvstore.Retried, error)
 }
 
+// Hello is the last hello of a node.
+type Hello struct {
+	Node    message.Node
+	At      time.Time
+	Text    string
+	Version string
+}
+
 // Options are what a [Server] needs, all but Access.
 type Options struct {
 	// Path is the socket file.
 	Path string
 	// Access is who may ask: those who may send messages as this node. They could have it do all that is done here.
 	Access   ingress.Access
-	Info     func() NodeInfo
+	Info     func() client.NodeInfo
 	Store    Store
 	Queue    Queue
 	Progress *process.Progress
@@ -61,7 +70,7 @@ type Options struct {
 	// Hellos returns the last hello of each node, in any order.
 	Hellos func() ([]Hello, error)
 	// Keys returns the nodes of which keys, or tokens, are known.
-	Keys func() (map[message.Node]Key, error)
+	Keys func() (map[message.Node]client.Key, error)
 	Log  *slog.Logger
 }
 
@@ -131,7 +140,7 @@ func (s *Server) handler() http.Handler {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, r, func(*answer, *http.Request) error {
-			return refusal{http.StatusNotFound, fmt.Errorf("this node does not know %s %s", r.Method, message.Quote(r.URL.Path)),
+			return refusal{http.StatusNotImplemented, fmt.Errorf("this node does not know %s %s", r.Method, message.Quote(r.URL.Path)),
 				"command and node are of different versions; steward version"}
 		})
 	})
@@ -186,7 +195,7 @@ func (a *answer) line(v any) error {
 }
 
 func (a *answer) fail(err error) {
-	f := failure{Error: err.Error()}
+	f := client.Error{Text: err.Error()}
 	status := http.StatusInternalServerError
 	if no := (refusal{}); errors.As(err, &no) {
 		status, f.Hint = no.status, no.hint

@@ -71,8 +71,9 @@ type brokerUsers struct {
 
 // refusal is a line of the broker about what it did not allow.
 type refusal struct {
-	line string
-	at   time.Time
+	line  string
+	login bool // it is about a login
+	at    time.Time
 }
 
 // refusalLag is how late the broker may be in telling of a refusal.
@@ -82,19 +83,23 @@ const refusalLag = time.Second
 const refusalsWaiting = 64
 
 // brokerRefused takes a line of the broker about what it did not allow somebody. It does not block.
-func (n *Node) brokerRefused(line string) {
+func (n *Node) brokerRefused(line string, login bool) {
 	if n.users != nil {
 		select {
-		case n.users.refusals <- refusal{line, time.Now()}:
+		case n.users.refusals <- refusal{line, login, time.Now()}:
 			return
 		default:
 		}
 	}
-	n.reportRefusal(line)
+	n.reportRefusal(line, login)
 }
 
-func (n *Node) reportRefusal(line string) {
-	n.kernel.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "broker", Err: errors.New(line)})
+func (n *Node) reportRefusal(line string, login bool) {
+	process := "broker"
+	if login { // apart, so that strangers in whatever number do not cover up what a node tries
+		process = "broker login"
+	}
+	n.kernel.Report(errorkernel.Event{Class: errorkernel.Refused, Process: process, Err: errors.New(line)})
 }
 
 // judge reports a refusal, unless it was one of a key that had just been put on a list: its node tries again, and
@@ -111,7 +116,7 @@ func (u *brokerUsers) judge(r refusal) {
 		u.n.log.Info("a login was cut off by a change of the keys; the next one will do", logattr.Process("broker"), "line", r.line)
 		return
 	}
-	u.n.reportRefusal(r.line + u.revoked(key))
+	u.n.reportRefusal(r.line+u.revoked(key), r.login)
 }
 
 // revoked says of which node a key was that was revoked here, or nothing.

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"steward/client"
 	"steward/cmd/internal/audit"
 	"steward/config"
 	"steward/errorkernel"
@@ -73,6 +74,8 @@ type Node struct {
 	certificate string
 	// signatures is nil when there are none.
 	signatures *process.Signatures
+	// quota is nil when there is no limit.
+	quota *process.Quota
 	// key and fleetKeys are nil as long as there are no signatures.
 	key       *security.Key
 	fleetKeys *security.FleetFile
@@ -114,7 +117,7 @@ func New(opts Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openKernel, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openSignatures, n.openBroker, n.openTransport, n.openTree} {
+	for _, build := range []func() error{n.openKernel, n.checkFolders, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openSignatures, n.openBroker, n.openTransport, n.openTree} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -140,6 +143,8 @@ func (n *Node) Close() error {
 	})
 	return n.closeErr
 }
+
+func (n *Node) checkFolders() error { return CheckFolders(n.cfg) }
 
 func (n *Node) openFolders() error {
 	if conn, err := net.Dial("unix", n.SocketPath()); err == nil {
@@ -353,7 +358,7 @@ func (n *Node) MetricsAddr() string {
 func (n *Node) Name() message.Node { return n.self }
 
 // SocketPath is the unix socket that takes messages.
-func (n *Node) SocketPath() string { return filepath.Join(n.cfg.SocketFolder, "steward.sock") }
+func (n *Node) SocketPath() string { return filepath.Join(n.cfg.SocketFolder, client.MessageSocket) }
 
 // BrokerURL is where clients reach the embedded broker, or empty when there is none.
 func (n *Node) BrokerURL() string {

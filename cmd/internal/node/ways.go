@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"steward/client"
+	"steward/config"
 	"steward/internal/logattr"
 	"steward/kvstore"
 	"steward/message"
@@ -32,6 +34,7 @@ func (n *Node) socketOptions(name string) ingress.Options {
 		Accept:      n.router.Submit,
 		Resolve:     n.resolve,
 		IdleTimeout: n.cfg.SocketIdleTimeout,
+		Report:      n.kernel,
 		Log:         n.log.With(logattr.Process(name)),
 	}
 }
@@ -41,7 +44,7 @@ func (n *Node) socketOptions(name string) ingress.Options {
 func (n *Node) control() (*process.Supervisor, error) {
 	service, err := checked(func() (process.Service, error) {
 		return control.NewServer(control.Options{
-			Path: filepath.Join(n.cfg.SocketFolder, control.SocketName), Access: n.door,
+			Path: filepath.Join(n.cfg.SocketFolder, client.ControlSocket), Access: n.door,
 			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos, Keys: n.keysOfNodes,
 			Log: n.log.With(logattr.Process("control")),
 		})
@@ -52,13 +55,13 @@ func (n *Node) control() (*process.Supervisor, error) {
 	return n.supervisor("control", []process.Child{child("control socket", service)})
 }
 
-func (n *Node) info() control.NodeInfo {
+func (n *Node) info() client.NodeInfo {
 	linked, _ := n.Link()
-	return control.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
+	return client.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
 }
 
 // keysOfNodes says of which other nodes keys are known here, or tokens, and what of them.
-func (n *Node) keysOfNodes() (map[message.Node]control.Key, error) {
+func (n *Node) keysOfNodes() (map[message.Node]client.Key, error) {
 	revoked, err := security.ReadTrust(RevokedFile(n.cfg))
 	if err != nil {
 		return nil, err
@@ -76,19 +79,19 @@ func (n *Node) keysOfNodes() (map[message.Node]control.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, gone := map[message.Node]control.Key{}, map[security.PublicKey]bool{}
+	all, gone := map[message.Node]client.Key{}, map[security.PublicKey]bool{}
 	for _, t := range revoked {
-		all[t.Node], gone[t.Key] = control.KeyRevoked, true
+		all[t.Node], gone[t.Key] = client.KeyRevoked, true
 	}
 	for _, t := range tokens {
 		if t.Used == nil && time.Now().Before(t.Expires) {
-			all[t.Node] = control.KeyToken
+			all[t.Node] = client.KeyToken
 		}
 	}
 	// On central, what stands on its list counts; on the others, what central says.
 	for _, t := range trusted {
 		if !gone[t.Key] || n.self == n.cfg.CentralNodeName || t.Node == n.cfg.CentralNodeName {
-			all[t.Node] = control.KeyTrusted
+			all[t.Node] = client.KeyTrusted
 		}
 	}
 	delete(all, n.self)
@@ -139,7 +142,7 @@ func (n *Node) ways() (*process.Supervisor, error) {
 		opts := n.fileOptions(n.cfg.InFile)
 		errs = append(errs, add("in file", process.Permanent, func() (process.Service, error) { return ingress.NewInFile(opts) }))
 	}
-	startup := cmp.Or(n.cfg.StartupFolder, filepath.Join(n.cfg.ConfigFolder, "startup"))
+	startup := startupFolder(n.cfg)
 	if n.cfg.ReadFolder != "" && filepath.Clean(n.cfg.ReadFolder) == filepath.Clean(startup) {
 		return nil, fmt.Errorf("readFolder and startupFolder are both %s: what is there would be put away and not be run at the next start", startup)
 	}
@@ -154,6 +157,10 @@ func (n *Node) ways() (*process.Supervisor, error) {
 		return nil, err
 	}
 	return n.supervisor("ways in", children)
+}
+
+func startupFolder(cfg *config.Config) string {
+	return cmp.Or(cfg.StartupFolder, filepath.Join(cfg.ConfigFolder, "startup"))
 }
 
 func (n *Node) fileOptions(path string) ingress.FileOptions {
