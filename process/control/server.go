@@ -61,10 +61,12 @@ type Hello struct {
 	Version string
 }
 
-// Options are what a [Server] needs, all of it.
+// Options are what a [Server] needs, all but Access.
 type Options struct {
 	// Path is the socket file.
-	Path     string
+	Path string
+	// Access is who may ask: those who may send messages as this node. They could have it do all that is done here.
+	Access   ingress.Access
 	Info     func() client.NodeInfo
 	Store    Store
 	Queue    Queue
@@ -75,7 +77,9 @@ type Options struct {
 	// Errors calls do with the last n lines of the error log, 0 being all, about one node, or about all when that is
 	// empty. With follow it goes on until ctx ends, and 0 is none.
 	Errors func(ctx context.Context, of message.Node, n int, follow bool, do func(line string) error) error
-	Log    *slog.Logger
+	// Keys returns the nodes of which keys, or tokens, are known.
+	Keys func() (map[message.Node]client.Key, error)
+	Log  *slog.Logger
 }
 
 // Server answers operators' commands.
@@ -88,7 +92,7 @@ type Server struct {
 // NewServer checks the options. Nothing is opened before Serve.
 func NewServer(opt Options) (*Server, error) {
 	switch {
-	case opt.Info == nil, opt.Store == nil, opt.Queue == nil, opt.Progress == nil, opt.Tree == nil, opt.Hellos == nil, opt.Errors == nil, opt.Log == nil:
+	case opt.Info == nil, opt.Store == nil, opt.Queue == nil, opt.Progress == nil, opt.Tree == nil, opt.Hellos == nil, opt.Errors == nil, opt.Keys == nil, opt.Log == nil:
 		return nil, errors.New("control: an option is missing")
 	}
 	if err := ingress.CheckDoor(opt.Path); err != nil {
@@ -102,7 +106,7 @@ func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Serve opens the socket and answers until ctx ends. It can be called once.
 func (s *Server) Serve(ctx context.Context) error {
-	door, err := ingress.OpenDoor(s.opt.Path)
+	door, err := ingress.OpenDoor(s.opt.Path, s.opt.Access)
 	if err != nil {
 		return err
 	}

@@ -290,6 +290,13 @@ func (s *Server) nodes(a *answer, _ *http.Request) error {
 		p := peer(h.Node)
 		p.Hello, p.Version, p.Text = timeOf(h.At), h.Version, h.Text
 	}
+	keys, err := s.opt.Keys()
+	if err != nil {
+		return err
+	}
+	for n, k := range keys {
+		peer(n).Key = k
+	}
 	streams, err := s.waiting("", "")
 	if err != nil {
 		return err

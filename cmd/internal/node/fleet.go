@@ -87,14 +87,27 @@ func (f *fleetKeeper) Serve(ctx context.Context) error {
 	defer tick.Stop()
 	defer f.close()
 	f.look(ctx)
+	var refusals <-chan refusal // nil without logins
+	if f.n.users != nil {
+		refusals = f.n.users.refusals
+	}
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			for {
+				select {
+				case r := <-refusals:
+					f.n.reportRefusal(r.line, r.login)
+				default:
+					return nil
+				}
+			}
 		case <-tick.C:
 			f.look(ctx)
 		case d := <-f.requests:
 			f.answer(ctx, d)
+		case r := <-refusals:
+			f.n.users.judge(r)
 		}
 	}
 }
