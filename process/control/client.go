@@ -184,6 +184,16 @@ func (c *Client) Processes(ctx context.Context) (Process, error) {
 	return one[Process](ctx, c, http.MethodGet, "/v1/processes", nil)
 }
 
+// Runs calls do for each method that runs on the node, the longest one first.
+func (c *Client) Runs(ctx context.Context, do func(Run) error) error {
+	return each(ctx, c, http.MethodGet, "/v1/runs", nil, do)
+}
+
+// Traffic calls do for each stream on which something is, or was a moment ago, to be delivered.
+func (c *Client) Traffic(ctx context.Context, do func(Traffic) error) error {
+	return each(ctx, c, http.MethodGet, "/v1/traffic", nil, do)
+}
+
 // Nodes calls do for each node that said hello to this one, or for which something waits.
 func (c *Client) Nodes(ctx context.Context, do func(Peer) error) error {
 	return each(ctx, c, http.MethodGet, "/v1/nodes", nil, do)

@@ -50,6 +50,13 @@ func (q queue) Retry(_ context.Context, ids []message.ID) ([]kvstore.Retried, er
 	return done, err
 }
 
+func (queue) Traffic() []process.Traffic {
+	return []process.Traffic{
+		{Stream: kvstore.Stream{Peer: "ship2", Method: "REQPing"}, Messages: 7, Bytes: 700},
+		{Stream: kvstore.Stream{Peer: "ship1", Method: "REQPing"}},
+	}
+}
+
 // looked is a store that says when it is asked for a life.
 type looked struct {
 	*kvstore.Store
@@ -382,5 +389,19 @@ func TestRequestsAreBounded(t *testing.T) {
 		if t.Context().Err() != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestTrafficIsSortedAndNothingRuns(t *testing.T) {
+	n := serve(t)
+	var all []control.Traffic
+	if err := n.Traffic(t.Context(), func(tr control.Traffic) error { all = append(all, tr); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if want := []control.Traffic{{To: "ship1", Method: "REQPing"}, {To: "ship2", Method: "REQPing", Messages: 7, Bytes: 700}}; !slices.Equal(all, want) {
+		t.Errorf("traffic %+v, want %+v", all, want)
+	}
+	if err := n.Runs(t.Context(), func(r control.Run) error { return fmt.Errorf("%+v runs", r) }); err != nil {
+		t.Error(err)
 	}
 }

@@ -45,6 +45,7 @@ type Queue interface {
 	Outlook(ctx context.Context, id kvstore.Stream, about message.ID) (process.Outlook, bool)
 	Clear(ctx context.Context, f process.QueueFilter, by string) ([]process.Cleared, error)
 	Retry(context.Context, []message.ID) ([]kvstore.Retried, error)
+	Traffic() []process.Traffic
 }
 
 // Options are what a [Server] needs, all of it.
@@ -122,6 +123,8 @@ func (s *Server) handler() http.Handler {
 		"POST /v1/queue/retry":   s.retry,
 		"GET /v1/processes":      s.processes,
 		"GET /v1/nodes":          s.nodes,
+		"GET /v1/runs":           s.runs,
+		"GET /v1/traffic":        s.traffic,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, answer) })
 	}
