@@ -70,6 +70,7 @@ func commands() []command {
 		single(sendOperation()),
 		single(statusOperation()),
 		{name: "token", summary: "make and show the tokens with which new nodes are enrolled", run: runToken},
+		single(topOperation()),
 		{name: "version", summary: "print the version", run: runVersion},
 	}
 }

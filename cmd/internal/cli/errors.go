@@ -88,10 +88,13 @@ func (c *call) errorLine(line string) error {
 		_, err := fmt.Fprintln(c.out, line)
 		return err
 	}
-	var l errorLine
+	return c.printJSON(parseErrorLine(line))
+}
+
+func parseErrorLine(line string) (l errorLine) {
 	var id string
 	l.Time, l.Text, _ = strings.Cut(line, " ")
 	id, l.Text, _ = strings.Cut(l.Text, " ")
 	l.ID, _ = message.ParseID(id) // a line that somebody else has written has none
-	return c.printJSON(l)
+	return l
 }
