@@ -19,7 +19,7 @@ type rule struct {
 var rules = []rule{
 	{
 		name:   "layers",
-		reason: "imports point left only: message <- config, errorkernel, security, kvstore <- process <- methods <- cmd",
+		reason: "imports point left only: message <- client, config, errorkernel, security, kvstore <- process <- methods <- cmd",
 		check:  checkLayers,
 	},
 	{
@@ -141,6 +141,7 @@ var goroutines = []struct{ place, why string }{
 	{"kvstore/writer.go", "the one writer of the file, ended by closing the store"},
 	{"process/transport", "a link reads and calls back in goroutines of its own, ended by closing it"},
 	{"process/ingress", "a listener serves its clients side by side, and waits for all of them at its end"},
+	{"client", "writes and reads a connection at the same time, and waits for the ends of many messages; a call waits for all of them"},
 	{"cmd/internal", "commands wait for several things at a time"},
 	{"internal/natstest", "runs a broker for a test, ended with the test"},
 	{"internal/faults", "delivers late what a test delays"},

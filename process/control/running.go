@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"steward/client"
 	"steward/process"
 )
 
@@ -17,7 +18,7 @@ const runDataBytes = 1 << 10
 func (s *Server) runs(a *answer, _ *http.Request) error {
 	for _, r := range s.opt.Progress.Runs() {
 		m := r.Message
-		err := a.line(Run{ID: m.ID, From: m.From, Method: m.Method, Data: beginOf(m.Data, runDataBytes), Started: r.Started.UTC(), Attempt: r.Attempt})
+		err := a.line(client.Run{ID: m.ID, From: m.From, Method: m.Method, Data: beginOf(m.Data, runDataBytes), Started: r.Started.UTC(), Attempt: r.Attempt})
 		if err != nil {
 			return err
 		}
@@ -48,7 +49,7 @@ func (s *Server) traffic(a *answer, _ *http.Request) error {
 		return cmp.Or(strings.Compare(string(x.Peer), string(y.Peer)), strings.Compare(string(x.Method), string(y.Method)))
 	})
 	for _, t := range all {
-		if err := a.line(Traffic{To: t.Peer, Method: t.Method, Messages: t.Messages, Bytes: t.Bytes}); err != nil {
+		if err := a.line(client.Traffic{To: t.Peer, Method: t.Method, Messages: t.Messages, Bytes: t.Bytes}); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"time"
 
+	"steward/client"
 	"steward/kvstore"
 	"steward/message"
 	"steward/process"
@@ -48,11 +49,19 @@ type Queue interface {
 	Traffic() []process.Traffic
 }
 
+// Hello is the last hello of a node.
+type Hello struct {
+	Node    message.Node
+	At      time.Time
+	Text    string
+	Version string
+}
+
 // Options are what a [Server] needs, all of it.
 type Options struct {
 	// Path is the socket file.
 	Path     string
-	Info     func() NodeInfo
+	Info     func() client.NodeInfo
 	Store    Store
 	Queue    Queue
 	Progress *process.Progress
@@ -130,7 +139,7 @@ func (s *Server) handler() http.Handler {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, r, func(*answer, *http.Request) error {
-			return refusal{http.StatusNotFound, fmt.Errorf("this node does not know %s %s", r.Method, message.Quote(r.URL.Path)),
+			return refusal{http.StatusNotImplemented, fmt.Errorf("this node does not know %s %s", r.Method, message.Quote(r.URL.Path)),
 				"command and node are of different versions; steward version"}
 		})
 	})
@@ -185,7 +194,7 @@ func (a *answer) line(v any) error {
 }
 
 func (a *answer) fail(err error) {
-	f := failure{Error: err.Error()}
+	f := client.Error{Text: err.Error()}
 	status := http.StatusInternalServerError
 	if no := (refusal{}); errors.As(err, &no) {
 		status, f.Hint = no.status, no.hint

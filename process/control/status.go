@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"steward/client"
 	"steward/kvstore"
 	"steward/message"
 	"steward/message/wire"
@@ -80,8 +81,8 @@ func (s *Server) status(a *answer, r *http.Request) error {
 }
 
 // look puts together what is known of a message.
-func (s *Server) look(ctx context.Context, id message.ID) (*Status, error) {
-	st := &Status{ID: id, Node: s.opt.Info().Node, Accepted: id.Time()}
+func (s *Server) look(ctx context.Context, id message.ID) (*client.Status, error) {
+	st := &client.Status{ID: id, Node: s.opt.Info().Node, Accepted: id.Time()}
 	sent, err := s.opt.Store.Sent(id)
 	if err == nil {
 		st.Sent, st.Ended = lifeOf(&sent), sent.State.Final()
@@ -111,7 +112,7 @@ func (s *Server) look(ctx context.Context, id message.ID) (*Status, error) {
 		st.Message, st.Bytes = textOf(letter.Message)
 		if st.Sent == nil { // the history has forgotten it
 			st.Ended = true
-			st.Sent = &Life{Peer: letter.Message.To, Method: letter.Message.Method, State: message.EndOf(letter.Code),
+			st.Sent = &client.Life{Peer: letter.Message.To, Method: letter.Message.Method, State: message.EndOf(letter.Code),
 				Code: letter.Code, Text: letter.Text, Attempts: letter.Attempts, Ended: timeOf(letter.At)}
 		}
 	}
@@ -119,7 +120,7 @@ func (s *Server) look(ctx context.Context, id message.ID) (*Status, error) {
 }
 
 // lookAtDelivery adds what a message that waits for its delivery is, and how that stands.
-func (s *Server) lookAtDelivery(ctx context.Context, l *kvstore.Life, st *Status) error {
+func (s *Server) lookAtDelivery(ctx context.Context, l *kvstore.Life, st *client.Status) error {
 	if l.State != message.StateAccepted {
 		return nil
 	}
@@ -140,16 +141,16 @@ func (s *Server) lookAtDelivery(ctx context.Context, l *kvstore.Life, st *Status
 }
 
 // delivery says how a message that waits stands.
-func (s *Server) delivery(ctx context.Context, id kvstore.Stream, q *kvstore.Queued) *Delivery {
+func (s *Server) delivery(ctx context.Context, id kvstore.Stream, q *kvstore.Queued) *client.Delivery {
 	o, ok := s.opt.Queue.Outlook(ctx, id, q.ID)
 	if !ok {
 		return nil
 	}
-	return &Delivery{Attempts: o.Attempts, Retries: q.Retries, Next: timeOf(o.Next), Reason: o.Reason, Linked: o.Linked}
+	return &client.Delivery{Attempts: o.Attempts, Retries: q.Retries, Next: timeOf(o.Next), Reason: o.Reason, Linked: o.Linked}
 }
 
 // lookAtRun adds what a message that waits here for its method is, and when its run began.
-func (s *Server) lookAtRun(l *kvstore.Life, st *Status) error {
+func (s *Server) lookAtRun(l *kvstore.Life, st *client.Status) error {
 	if l.State.Final() {
 		return nil
 	}
@@ -176,8 +177,8 @@ func (s *Server) lookAtRun(l *kvstore.Life, st *Status) error {
 	}
 }
 
-func lifeOf(l *kvstore.Life) *Life {
-	return &Life{Peer: l.Peer, Method: l.Method, State: l.State, Code: l.Code, Text: l.Text, Exit: l.Exit, Stderr: l.Stderr, Attempts: l.Attempts, Reply: l.WantsReply,
+func lifeOf(l *kvstore.Life) *client.Life {
+	return &client.Life{Peer: l.Peer, Method: l.Method, State: l.State, Code: l.Code, Text: l.Text, Exit: l.Exit, Stderr: l.Stderr, Attempts: l.Attempts, Reply: l.WantsReply,
 		Delivered: timeOf(l.Delivered), Started: timeOf(l.Started), Ended: timeOf(l.Ended)}
 }
 
@@ -210,10 +211,10 @@ func (s *Server) nodes(a *answer, _ *http.Request) error {
 	if err != nil {
 		return err
 	}
-	peers := map[message.Node]*Peer{}
-	peer := func(n message.Node) *Peer {
+	peers := map[message.Node]*client.Peer{}
+	peer := func(n message.Node) *client.Peer {
 		if peers[n] == nil {
-			peers[n] = &Peer{Node: n}
+			peers[n] = &client.Peer{Node: n}
 		}
 		return peers[n]
 	}
@@ -232,7 +233,7 @@ func (s *Server) nodes(a *answer, _ *http.Request) error {
 			p.Oldest = timeOf(st.Accepted)
 		}
 	}
-	for _, p := range slices.SortedFunc(maps.Values(peers), func(x, y *Peer) int { return cmp.Compare(x.Node, y.Node) }) {
+	for _, p := range slices.SortedFunc(maps.Values(peers), func(x, y *client.Peer) int { return cmp.Compare(x.Node, y.Node) }) {
 		if err := a.line(p); err != nil {
 			return err
 		}
@@ -241,12 +242,12 @@ func (s *Server) nodes(a *answer, _ *http.Request) error {
 }
 
 // waiting returns the streams in which something waits, sorted.
-func (s *Server) waiting(to message.Node, m message.Method) ([]Stream, error) {
+func (s *Server) waiting(to message.Node, m message.Method) ([]client.Stream, error) {
 	infos, err := s.opt.Store.Streams()
 	if err != nil {
 		return nil, err
 	}
-	var all []Stream
+	var all []client.Stream
 	for _, info := range infos {
 		if to != "" && to != info.Peer || m != "" && m != info.Method {
 			continue
@@ -258,10 +259,10 @@ func (s *Server) waiting(to message.Node, m message.Method) ([]Stream, error) {
 		if len(first) == 0 {
 			continue // delivered meanwhile
 		}
-		all = append(all, Stream{To: info.Peer, Method: info.Method, Messages: info.Count, Bytes: info.Bytes,
-			Oldest: first[0].ID, Accepted: first[0].ID.Time().UTC(), Delivery: &Delivery{Retries: first[0].Retries}})
+		all = append(all, client.Stream{To: info.Peer, Method: info.Method, Messages: info.Count, Bytes: info.Bytes,
+			Oldest: first[0].ID, Accepted: first[0].ID.Time().UTC(), Delivery: &client.Delivery{Retries: first[0].Retries}})
 	}
-	slices.SortFunc(all, func(x, y Stream) int {
+	slices.SortFunc(all, func(x, y client.Stream) int {
 		return cmp.Or(strings.Compare(string(x.To), string(y.To)), strings.Compare(string(x.Method), string(y.Method)))
 	})
 	return all, nil

@@ -10,21 +10,21 @@ import (
 	"slices"
 	"time"
 
+	"steward/client"
 	"steward/message"
 	"steward/methods"
 	"steward/process"
-	"steward/process/control"
 )
 
 // topShown is the node as it was at one moment. It is what top prints with -json.
 type topShown struct {
-	At        time.Time        `json:"at" doc:"when the node was asked"`
-	Node      control.NodeInfo `json:"node"`
-	Nodes     []topNode        `json:"nodes" doc:"itself, who said hello, and for whom something waits"`
-	Streams   []topStream      `json:"streams" doc:"what waits for one method of one node, or was delivered since the node was asked before"`
-	Runs      []control.Run    `json:"runs" doc:"the methods that run, the longest one first"`
-	Processes topProcesses     `json:"processes"`
-	Errors    []errorLine      `json:"errors" doc:"the last ones of its error log, the newest first"`
+	At        time.Time       `json:"at" doc:"when the node was asked"`
+	Node      client.NodeInfo `json:"node"`
+	Nodes     []topNode       `json:"nodes" doc:"itself, who said hello, and for whom something waits"`
+	Streams   []topStream     `json:"streams" doc:"what waits for one method of one node, or was delivered since the node was asked before"`
+	Runs      []client.Run    `json:"runs" doc:"the methods that run, the longest one first"`
+	Processes topProcesses    `json:"processes"`
+	Errors    []errorLine     `json:"errors" doc:"the last ones of its error log, the newest first"`
 }
 
 // topNode is a node, as seen from the one that is asked.
@@ -48,14 +48,14 @@ const (
 
 // topStream is a stream with its rate.
 type topStream struct {
-	To                message.Node      `json:"to"`
-	Method            message.Method    `json:"method"`
-	Messages          uint64            `json:"messages" doc:"how many wait"`
-	Bytes             uint64            `json:"bytes"`
-	Accepted          *time.Time        `json:"accepted,omitempty" doc:"when the oldest of them was accepted"`
-	Delivery          *control.Delivery `json:"delivery,omitempty" doc:"how its delivery stands"`
-	MessagesPerSecond float64           `json:"messagesPerSecond" doc:"that were delivered"`
-	BytesPerSecond    float64           `json:"bytesPerSecond"`
+	To                message.Node     `json:"to"`
+	Method            message.Method   `json:"method"`
+	Messages          uint64           `json:"messages" doc:"how many wait"`
+	Bytes             uint64           `json:"bytes"`
+	Accepted          *time.Time       `json:"accepted,omitempty" doc:"when the oldest of them was accepted"`
+	Delivery          *client.Delivery `json:"delivery,omitempty" doc:"how its delivery stands"`
+	MessagesPerSecond float64          `json:"messagesPerSecond" doc:"that were delivered"`
+	BytesPerSecond    float64          `json:"bytesPerSecond"`
 }
 
 // topProcesses are the supervised processes.
@@ -65,10 +65,10 @@ type topProcesses struct {
 }
 
 type topTroubled struct {
-	Name  string        `json:"name"`
-	State process.State `json:"state" doc:"starting, backoff, stopping or stopped"`
-	Since time.Time     `json:"since"`
-	Error string        `json:"error,omitempty" doc:"its latest failure"`
+	Name  string    `json:"name"`
+	State string    `json:"state" doc:"starting, backoff, stopping or stopped"`
+	Since time.Time `json:"since"`
+	Error string    `json:"error,omitempty" doc:"its latest failure"`
 }
 
 const (
@@ -110,12 +110,12 @@ func top(ctx context.Context, c *call, once bool, interval time.Duration) error 
 	if live && (c.terminal(c.out) == nil || c.terminal(c.in) == nil) {
 		return usageError{hinted{errors.New("there is no terminal for a live view"), "steward top -once prints one picture as text, -json as JSON"}}
 	}
-	client, err := c.client(ctx)
+	local, err := c.local(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	w := &topWatch{client: client, link: map[message.Node]string{}}
+	defer local.Close()
+	w := &topWatch{local: local, link: map[message.Node]string{}}
 	shown, err := w.look(ctx) // a node that does not run is said here, where it can be read
 	if err != nil {
 		return err
@@ -148,9 +148,9 @@ func top(ctx context.Context, c *call, once bool, interval time.Duration) error 
 
 // topWatch asks the node again and again.
 type topWatch struct {
-	client   *control.Client
+	local    *client.Client
 	at       time.Time // of the last look
-	counted  map[streamName]control.Traffic
+	counted  map[streamName]client.Traffic
 	link     map[message.Node]string // what is known of those of other nodes
 	errors   []errorLine
 	errorsAt time.Time
@@ -165,7 +165,7 @@ type streamName struct {
 func (w *topWatch) look(ctx context.Context) (s topShown, err error) {
 	ctx, cancel := context.WithTimeout(ctx, topPatience)
 	defer cancel()
-	if s.Node, err = w.client.Node(ctx); err != nil {
+	if s.Node, err = w.local.Node(ctx); err != nil {
 		return s, err
 	}
 	s.At = time.Now()
@@ -175,11 +175,14 @@ func (w *topWatch) look(ctx context.Context) (s topShown, err error) {
 	if err := w.nodes(ctx, &s); err != nil {
 		return s, err
 	}
-	s.Runs = []control.Run{}
-	if err := w.client.Runs(ctx, func(r control.Run) error { s.Runs = append(s.Runs, r); return nil }); err != nil {
-		return s, err
+	s.Runs = []client.Run{}
+	for r, err := range w.local.Runs(ctx) {
+		if err != nil {
+			return s, err
+		}
+		s.Runs = append(s.Runs, r)
 	}
-	tree, err := w.client.Processes(ctx)
+	tree, err := w.local.Processes(ctx)
 	if err != nil {
 		return s, err
 	}
@@ -205,28 +208,30 @@ func (w *topWatch) look(ctx context.Context) (s topShown, err error) {
 func (w *topWatch) streams(ctx context.Context, s *topShown) error {
 	byName := map[streamName]*topStream{}
 	s.Streams = []topStream{}
-	err := w.client.Streams(ctx, control.Filter{}, func(st control.Stream) error {
+	for st, err := range w.local.Queue(ctx, client.Filter{}) {
+		if err != nil {
+			return err
+		}
 		s.Streams = append(s.Streams, topStream{To: st.To, Method: st.Method, Messages: st.Messages, Bytes: st.Bytes, Accepted: &st.Accepted, Delivery: st.Delivery})
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	for i := range s.Streams {
 		byName[streamName{s.Streams[i].To, s.Streams[i].Method}] = &s.Streams[i]
 	}
-	counted := map[streamName]control.Traffic{}
+	counted := map[streamName]client.Traffic{}
 	var gone []topStream // of which nothing waits any more
 	at := time.Now()
-	err = w.client.Traffic(ctx, func(t control.Traffic) error {
+	for t, err := range w.local.Traffic(ctx) {
+		if err != nil {
+			return err
+		}
 		name := streamName{t.To, t.Method}
 		counted[name] = t
 		before := w.counted[name]
 		if t.Messages < before.Messages || t.Bytes < before.Bytes { // it was begun anew
-			before = control.Traffic{}
+			before = client.Traffic{}
 		}
 		if w.at.IsZero() || t.Messages == before.Messages {
-			return nil
+			continue
 		}
 		st := byName[name]
 		if st == nil {
@@ -235,11 +240,10 @@ func (w *topWatch) streams(ctx context.Context, s *topShown) error {
 		}
 		took := at.Sub(w.at).Seconds()
 		st.MessagesPerSecond, st.BytesPerSecond = float64(t.Messages-before.Messages)/took, float64(t.Bytes-before.Bytes)/took
-		return nil
-	})
+	}
 	w.counted, w.at = counted, at
 	s.Streams = append(s.Streams, gone...)
-	return err
+	return nil
 }
 
 // nodes takes down the nodes: itself first.
@@ -259,25 +263,27 @@ func (w *topWatch) nodes(ctx context.Context, s *topShown) error {
 		}
 	}
 	var others []topNode
-	err := w.client.Nodes(ctx, func(p control.Peer) error {
+	for p, err := range w.local.Nodes(ctx) {
+		if err != nil {
+			return err
+		}
 		n := topNode{p.Node, w.link[p.Node], p.Hello, p.Version, p.Text, p.Waiting, p.Oldest}
 		if p.Node == own.Node {
 			n.Link, n.Version = own.Link, own.Version
 			own = n
-			return nil
+			continue
 		}
 		others = append(others, n)
-		return nil
-	})
+	}
 	s.Nodes = append([]topNode{own}, others...)
-	return err
+	return nil
 }
 
-func (p *topProcesses) count(t *control.Process) {
+func (p *topProcesses) count(t *client.Process) {
 	switch {
-	case t.State == process.Running:
+	case t.State == string(process.Running):
 		p.Running++
-	case t.State != process.Stopped || t.Error != "": // some have only a beginning to do, and end well
+	case t.State != string(process.Stopped) || t.Error != "": // some have only a beginning to do, and end well
 		p.Others = append(p.Others, topTroubled{t.Name, t.State, t.Since, t.Error})
 	}
 	for i := range t.Children {

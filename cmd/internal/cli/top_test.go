@@ -6,16 +6,16 @@ import (
 	"testing"
 	"time"
 
+	"steward/client"
 	"steward/message"
 	"steward/process"
-	"steward/process/control"
 )
 
 // pictured is a node with something of everything, and many rows.
 func pictured() *topShown {
 	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 	ago := func(d time.Duration) *time.Time { t := now.Add(-d); return &t }
-	s := &topShown{At: now, Node: control.NodeInfo{Node: "central", Central: "central", Version: "v1.2.3", Linked: true},
+	s := &topShown{At: now, Node: client.NodeInfo{Node: "central", Central: "central", Version: "v1.2.3", Linked: true},
 		Nodes: []topNode{{Node: "central", Link: linkUp, Version: "v1.2.3"}}}
 	for i := range 40 {
 		s.Nodes = append(s.Nodes, topNode{Node: message.Node(fmt.Sprintf("ship%d", i)), Link: linkAnswers, Hello: ago(time.Minute), Version: "v1.2.3", Text: "from the harbour"})
@@ -23,10 +23,10 @@ func pictured() *topShown {
 	s.Streams = []topStream{
 		{To: "ship1", Method: "REQPing", MessagesPerSecond: 12.5, BytesPerSecond: 1300},
 		{To: "ship7", Method: "REQCliCommand", Messages: 3, Bytes: 1200, Accepted: ago(time.Hour),
-			Delivery: &control.Delivery{Attempts: 2, Retries: 5, Next: ago(-4 * time.Second), Reason: "nobody listens", Linked: true}},
+			Delivery: &client.Delivery{Attempts: 2, Retries: 5, Next: ago(-4 * time.Second), Reason: "nobody listens", Linked: true}},
 	}
-	s.Runs = []control.Run{{From: "central", Method: "REQCliCommand", Data: []string{"df", "-h\x1b[2J"}, Started: *ago(90 * time.Second), Attempt: 1}}
-	s.Processes = topProcesses{Running: 40, Others: []topTroubled{{Name: "tcp listener", State: process.Backoff, Since: *ago(time.Second), Error: "address in use"}}}
+	s.Runs = []client.Run{{From: "central", Method: "REQCliCommand", Data: []string{"df", "-h\x1b[2J"}, Started: *ago(90 * time.Second), Attempt: 1}}
+	s.Processes = topProcesses{Running: 40, Others: []topTroubled{{Name: "tcp listener", State: string(process.Backoff), Since: *ago(time.Second), Error: "address in use"}}}
 	s.Errors = []errorLine{{Time: "2026-11-25T11:59:00Z", Text: `node=ship3 method=REQCliCommand cause="exit status 7: \"no\""`}, {Time: "what", Text: "somebody wrote"}}
 	return s
 }

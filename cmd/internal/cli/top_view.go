@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"steward/process/control"
+	"steward/client"
 )
 
 // style is how a piece of a line looks.
@@ -415,7 +415,7 @@ func streamsTable(s *topShown) topTable {
 	return t
 }
 
-func deliveryPieces(now time.Time, d *control.Delivery) (tries, next piece, why string) {
+func deliveryPieces(now time.Time, d *client.Delivery) (tries, next piece, why string) {
 	tries, next = piece{"0", dim}, piece{"-", dim}
 	if d.Attempts > 0 {
 		tries = piece{fmt.Sprint(d.Attempts), warn}
@@ -442,7 +442,7 @@ func runsTable(s *topShown) topTable {
 		t.row(piece{string(r.Method), plain}, piece{string(r.From), plain}, age(s.At, &r.Started), piece{what, plain})
 	}
 	for _, p := range s.Processes.Others {
-		t.row(piece{p.Name, warn}, piece{"-", dim}, age(s.At, &p.Since), piece{strings.TrimSuffix(string(p.State)+": "+p.Error, ": "), warn})
+		t.row(piece{p.Name, warn}, piece{"-", dim}, age(s.At, &p.Since), piece{strings.TrimSuffix(p.State+": "+p.Error, ": "), warn})
 	}
 	return t
 }

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"steward/client"
 	"steward/cmd/internal/audit"
 	"steward/config"
 	"steward/errorkernel"
@@ -353,7 +354,7 @@ func (n *Node) MetricsAddr() string {
 func (n *Node) Name() message.Node { return n.self }
 
 // SocketPath is the unix socket that takes messages.
-func (n *Node) SocketPath() string { return filepath.Join(n.cfg.SocketFolder, "steward.sock") }
+func (n *Node) SocketPath() string { return filepath.Join(n.cfg.SocketFolder, client.MessageSocket) }
 
 // BrokerURL is where clients reach the embedded broker, or empty when there is none.
 func (n *Node) BrokerURL() string {

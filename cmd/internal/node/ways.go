@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"steward/client"
 	"steward/internal/logattr"
 	"steward/kvstore"
 	"steward/message"
@@ -39,7 +40,7 @@ func (n *Node) socketOptions(name string) ingress.Options {
 func (n *Node) control() (*process.Supervisor, error) {
 	service, err := checked(func() (process.Service, error) {
 		return control.NewServer(control.Options{
-			Path: filepath.Join(n.cfg.SocketFolder, control.SocketName),
+			Path: filepath.Join(n.cfg.SocketFolder, client.ControlSocket),
 			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos,
 			Log: n.log.With(logattr.Process("control")),
 		})
@@ -50,9 +51,9 @@ func (n *Node) control() (*process.Supervisor, error) {
 	return n.supervisor("control", []process.Child{child("control socket", service)})
 }
 
-func (n *Node) info() control.NodeInfo {
+func (n *Node) info() client.NodeInfo {
 	linked, _ := n.Link()
-	return control.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
+	return client.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
 }
 
 // hellos returns the last hello of each node. What a node says of itself begins with its version.
