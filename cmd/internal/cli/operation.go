@@ -275,8 +275,10 @@ func (c *call) local(ctx context.Context) (*client.Client, error) {
 }
 
 // printJSON writes a value on one line.
-func (c *call) printJSON(v any) error {
-	e := json.NewEncoder(c.out)
+func (c *call) printJSON(v any) error { return encodeLine(c.out, v) }
+
+func encodeLine(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
 }
