@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -176,7 +177,10 @@ func sendFile(ctx context.Context, local *client.Client, name string, stdin io.R
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, err
+			if no := new(fs.PathError); errors.As(err, &no) {
+				err = no.Err // the name is said
+			}
+			return nil, hinted{err, "a FILE holds messages as JSON or YAML; - is the standard input"}
 		}
 		defer f.Close()
 		in = f
