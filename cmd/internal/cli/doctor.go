@@ -206,6 +206,12 @@ func (x *examination) folders() {
 			x.say("folders", stateFail, "run: chmod o-w "+f.path, "%s: everybody can write to %s", f.setting, f.path)
 		}
 	}
+	if err := node.CheckFolders(cfg); err != nil {
+		bad = true
+		for line := range strings.Lines(err.Error()) {
+			x.say("folders", stateFail, "", "%s", line)
+		}
+	}
 	if bad {
 		return
 	}

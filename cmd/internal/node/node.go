@@ -74,6 +74,8 @@ type Node struct {
 	certificate string
 	// signatures is nil when there are none.
 	signatures *process.Signatures
+	// quota is nil when there is no limit.
+	quota *process.Quota
 	// key and fleetKeys are nil as long as there are no signatures.
 	key       *security.Key
 	fleetKeys *security.FleetFile
@@ -115,7 +117,7 @@ func New(opts Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openKernel, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openSignatures, n.openBroker, n.openTransport, n.openTree} {
+	for _, build := range []func() error{n.openKernel, n.checkFolders, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openSignatures, n.openBroker, n.openTransport, n.openTree} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -141,6 +143,8 @@ func (n *Node) Close() error {
 	})
 	return n.closeErr
 }
+
+func (n *Node) checkFolders() error { return CheckFolders(n.cfg) }
 
 func (n *Node) openFolders() error {
 	if conn, err := net.Dial("unix", n.SocketPath()); err == nil {

@@ -16,11 +16,16 @@ import (
 	"steward/security/acl"
 )
 
+// RulesFile is where the rules of a node are.
+func RulesFile(cfg *config.Config) string {
+	return cmp.Or(cfg.ACLFile, filepath.Join(cfg.ConfigFolder, "acl.toml"))
+}
+
 // OpenRules opens the file of the rules of who may do what. report is told when it cannot be used any
 // more, and with nil when it can be again.
 func OpenRules(cfg *config.Config, registry *methods.Registry, report func(error)) (*acl.File, error) {
 	return acl.Open(acl.FileOptions{
-		Path: cmp.Or(cfg.ACLFile, filepath.Join(cfg.ConfigFolder, "acl.toml")), Required: cfg.ACLFile != "",
+		Path: RulesFile(cfg), Required: cfg.ACLFile != "",
 		Methods: registry.Names(), Report: report,
 	})
 }

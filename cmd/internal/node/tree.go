@@ -50,6 +50,9 @@ func (n *Node) openTree() error {
 		child("inquiry", n.router.Inquiry),
 		child("presence", n.router.Presence),
 	}
+	if n.signatures != nil {
+		children = append(children, child("signatures", func() process.Service { return n.signatures }))
+	}
 	if n.certificate != "" {
 		children = append(children, child("broker certificate", func() process.Service { return process.ServiceFunc(n.keepCertificate) }))
 	}
@@ -114,10 +117,15 @@ func (n *Node) kind(m message.Method) message.Kind {
 func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.Supervisor, error) {
 	op := newOperator(n)
 	n.operator = op
+	var err error
+	n.quota, err = process.NewQuota(process.QuotaOptions{Messages: n.cfg.SenderMessagesPerSecond, Bytes: n.cfg.SenderBytesPerSecond, Report: n.kernel})
+	if err != nil {
+		return nil, err
+	}
 	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op, Rules: op, Fleet: op, Commands: n.commands}
 	op.make = func(spec process.Spec) (*process.Subscriber, error) {
 		return process.NewSubscriber(process.SubscriberOptions{
-			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Signatures: n.signatures, Lanes: lanes,
+			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Signatures: n.signatures, Quota: n.quota, Lanes: lanes,
 			Allowed: func() process.Allowed { return op.judge(spec.Name) },
 			Report:  n.kernel, Progress: &n.progress, Log: n.log, MaxParallel: n.cfg.MaxParallel, Start: n.start,
 		})

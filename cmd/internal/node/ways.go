@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"steward/client"
+	"steward/config"
 	"steward/internal/logattr"
 	"steward/kvstore"
 	"steward/message"
@@ -31,6 +32,7 @@ func (n *Node) socketOptions(name string) ingress.Options {
 		Accept:      n.router.Submit,
 		Resolve:     n.resolve,
 		IdleTimeout: n.cfg.SocketIdleTimeout,
+		Report:      n.kernel,
 		Log:         n.log.With(logattr.Process(name)),
 	}
 }
@@ -100,7 +102,7 @@ func (n *Node) ways() (*process.Supervisor, error) {
 		opts := n.fileOptions(n.cfg.InFile)
 		errs = append(errs, add("in file", process.Permanent, func() (process.Service, error) { return ingress.NewInFile(opts) }))
 	}
-	startup := cmp.Or(n.cfg.StartupFolder, filepath.Join(n.cfg.ConfigFolder, "startup"))
+	startup := startupFolder(n.cfg)
 	if n.cfg.ReadFolder != "" && filepath.Clean(n.cfg.ReadFolder) == filepath.Clean(startup) {
 		return nil, fmt.Errorf("readFolder and startupFolder are both %s: what is there would be put away and not be run at the next start", startup)
 	}
@@ -115,6 +117,10 @@ func (n *Node) ways() (*process.Supervisor, error) {
 		return nil, err
 	}
 	return n.supervisor("ways in", children)
+}
+
+func startupFolder(cfg *config.Config) string {
+	return cmp.Or(cfg.StartupFolder, filepath.Join(cfg.ConfigFolder, "startup"))
 }
 
 func (n *Node) fileOptions(path string) ingress.FileOptions {
