@@ -129,7 +129,7 @@ type Traffic struct {
 	To       message.Node   `json:"to"`
 	Method   message.Method `json:"method"`
 	Messages uint64         `json:"messages" doc:"how many were acknowledged since the stream was needed last"`
-	Bytes    uint64         `json:"bytes"`
+	Bytes    uint64         `json:"bytes" doc:"of these, as they went over the link, compressed"`
 }
 
 // Process is a process of a node and what it supervises, as it was at one moment.

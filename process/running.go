@@ -46,7 +46,8 @@ func (p *Progress) running(r Run) (end func()) {
 	}
 }
 
-// Traffic is what was delivered on a stream since its publisher was needed last.
+// Traffic is what was delivered on a stream since its publisher was needed last. Bytes are those of the frames, compressed: what the link had to
+// carry, of attempts that were acknowledged.
 type Traffic struct {
 	kvstore.Stream
 	Messages, Bytes uint64

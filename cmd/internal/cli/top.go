@@ -55,7 +55,7 @@ type topStream struct {
 	Accepted          *time.Time       `json:"accepted,omitempty" doc:"when the oldest of them was accepted"`
 	Delivery          *client.Delivery `json:"delivery,omitempty" doc:"how its delivery stands"`
 	MessagesPerSecond float64          `json:"messagesPerSecond" doc:"that were delivered"`
-	BytesPerSecond    float64          `json:"bytesPerSecond"`
+	BytesPerSecond    float64          `json:"bytesPerSecond" doc:"of these, as they went over the link, compressed"`
 }
 
 // topProcesses are the supervised processes.

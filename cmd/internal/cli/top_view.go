@@ -97,7 +97,8 @@ nodes    LINK is that of the node here to its broker: up or down. Another
          one answers, or is silent, when something was sent to it lately.
 streams  What waits for one method of one node. TRIES got no ACK so far, of
          how many there are; then NEXT says when it is tried again. MSG/S and
-         B/S are what was delivered since the last look.
+         B/S are what was delivered since the last look, compressed as it
+         went over the link.
 runs     Methods that run, and processes of the node that do not.
 errors   The last ones of the error log here. All nodes send theirs to central.`
 
