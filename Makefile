@@ -41,7 +41,7 @@ lint:
 check:
 	bash .ci/run
 
-# What is made from the code: doc/methods.md, doc/commands.md, doc/configuration.md and doc/message.schema.json.
+# What is made from the code: doc/methods.md, doc/commands.md, doc/configuration.md, doc/steward.1 and doc/message.schema.json.
 generate:
 	go test ./cmd/internal/cli -run TestGeneratedDocumentsAreUpToDate -update
 

@@ -125,6 +125,24 @@ type Peer struct {
 	Oldest  *time.Time   `json:"oldest,omitempty" doc:"when the oldest of them was accepted"`
 }
 
+// Run is a method that runs.
+type Run struct {
+	ID      message.ID     `json:"id" doc:"of the message"`
+	From    message.Node   `json:"from"`
+	Method  message.Method `json:"method"`
+	Data    []string       `json:"data,omitempty" doc:"its arguments; long ones are cut off"`
+	Started time.Time      `json:"started"`
+	Attempt int            `json:"attempt" doc:"1, or more when it was run before"`
+}
+
+// Traffic is what was delivered on a stream.
+type Traffic struct {
+	To       message.Node   `json:"to"`
+	Method   message.Method `json:"method"`
+	Messages uint64         `json:"messages" doc:"how many were acknowledged since the stream was needed last"`
+	Bytes    uint64         `json:"bytes" doc:"of these, as they went over the link, compressed"`
+}
+
 // Process is a process of a node and what it supervises, as it was at one moment.
 type Process struct {
 	Name     string    `json:"name"`

@@ -315,10 +315,21 @@ func (c *Client) Processes(ctx context.Context) (Process, error) {
 
 // Errors returns the last n lines of the error log of the node, 0 being all, sorted by their times: of the errors of one node, or when
 // that is empty, of all that tell this one. With follow it goes on with what is written, until ctx ends, and 0 is none of what was before. A
-// line begins with the time at which its sender accepted it, as in RFC 3339, and the id of the message that brought it.
+// line begins with the time at which it failed, by the clock of its node, as in RFC 3339.
 func (c *Client) Errors(ctx context.Context, of message.Node, n int, follow bool) iter.Seq2[string, error] {
 	query := url.Values{"node": {string(of)}, "n": {strconv.Itoa(n)}, "follow": {strconv.FormatBool(follow)}}
 	return list[string](ctx, c, http.MethodGet, "/v1/errors", query, nil)
+}
+
+// Runs returns the methods that run on the node, the longest one first.
+func (c *Client) Runs(ctx context.Context) iter.Seq2[Run, error] {
+	return list[Run](ctx, c, http.MethodGet, "/v1/runs", nil, nil)
+}
+
+// Traffic returns how much was delivered on each stream on which something is, or was a moment ago, to be delivered, sorted by receiver and
+// method. A stream that was not needed for long begins anew.
+func (c *Client) Traffic(ctx context.Context) iter.Seq2[Traffic, error] {
+	return list[Traffic](ctx, c, http.MethodGet, "/v1/traffic", nil, nil)
 }
 
 // Nodes returns the nodes that said hello to this one, or for which something waits, sorted.

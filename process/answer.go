@@ -148,11 +148,12 @@ func (p *Publisher) advance(ack *wire.Ack) error {
 	if err != nil {
 		return err
 	}
-	n := 0
+	n, size := 0, 0
 	now := time.Now()
 	for n < len(p.inflight) && p.inflight[n].seq < ack.Next {
 		f := &p.inflight[n]
 		n++
+		size += f.size
 		p.settled = append(p.settled, kvstore.Settled{Seq: f.seq, ID: f.id, Code: message.CodeDone, Attempts: f.attempts + 1,
 			At: now, WantsReply: f.wantsReply})
 		p.r.opts.Progress.step(Step{ID: f.id, What: StepDelivered, Peer: p.rt.stream.Peer, Method: p.rt.stream.Method})
@@ -160,6 +161,8 @@ func (p *Publisher) advance(ack *wire.Ack) error {
 	if n == 0 && !progress {
 		return nil
 	}
+	p.rt.delivered.Add(uint64(n))
+	p.rt.deliveredBytes.Add(uint64(size))
 	p.inflight = append(p.inflight[:0], p.inflight[n:]...)
 	if p.probing {
 		p.probing, p.window = false, minWindow

@@ -50,6 +50,7 @@ type Progress struct {
 
 	mu       sync.Mutex
 	watchers map[message.ID][]chan Step // an id that is zero watches all
+	runs     map[*Run]struct{}          // guarded by mu
 }
 
 // Watch returns the steps of one message, or of all when id is zero, from now on. A

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"steward/errorkernel"
@@ -120,6 +121,8 @@ type route struct {
 	// epoch is that of the stream when it is not that of the store, 0 otherwise. Only the
 	// publisher under way uses it.
 	epoch uint64
+	// delivered and deliveredBytes count what was acknowledged.
+	delivered, deliveredBytes atomic.Uint64
 	// listens: it counts among the routes of its peer. Guarded by the router's mu.
 	listens bool
 }

@@ -52,6 +52,7 @@ func (s *Subscriber) run(ctx context.Context, peer message.Node, w kvstore.Waiti
 	if s.opts.Spec.Crash == Resume {
 		started = s.resume(ctx, c, w, &part)
 	}
+	defer s.opts.Progress.running(Run{Message: m, Started: started, Attempt: attempt})()
 	s.step(m, StepStarted, "")
 	runCtx := ctx
 	if m.MethodTimeout > 0 {

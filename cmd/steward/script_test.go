@@ -361,6 +361,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		}
 	},
 	// web: a web server, and a proxy; its address is in WEB.
+	"tty": tty,
 	"web": web,
 	// line FILE FORMAT FROM TO: appends a line for each number, with N in the format replaced.
 	"line": func(ts *testscript.TestScript, neg bool, args []string) {

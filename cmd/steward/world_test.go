@@ -25,6 +25,7 @@ type world struct {
 	dir      string
 	broker   string // host:port
 	deadline time.Time
+	tty      *terminal        // the one that was opened last
 	procs    map[string]*proc // by name, also when they have ended
 	// authority signs the certificates of the script; nil before the first.
 	authority *certtest.Authority

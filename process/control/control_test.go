@@ -51,6 +51,13 @@ func (q queue) Retry(_ context.Context, ids []message.ID) ([]kvstore.Retried, er
 	return done, err
 }
 
+func (queue) Traffic() []process.Traffic {
+	return []process.Traffic{
+		{Stream: kvstore.Stream{Peer: "ship2", Method: "REQPing"}, Messages: 7, Bytes: 700},
+		{Stream: kvstore.Stream{Peer: "ship1", Method: "REQPing"}},
+	}
+}
+
 // looked is a store that says when it is asked for a life.
 type looked struct {
 	*kvstore.Store
@@ -397,5 +404,22 @@ func TestRequestsAreBounded(t *testing.T) {
 		if t.Context().Err() != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestTrafficIsSortedAndNothingRuns(t *testing.T) {
+	n := serve(t)
+	var all []client.Traffic
+	for tr, err := range n.Traffic(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, tr)
+	}
+	if want := []client.Traffic{{To: "ship1", Method: "REQPing"}, {To: "ship2", Method: "REQPing", Messages: 7, Bytes: 700}}; !slices.Equal(all, want) {
+		t.Errorf("traffic %+v, want %+v", all, want)
+	}
+	for r, err := range n.Runs(t.Context()) {
+		t.Errorf("%+v runs: %v", r, err)
 	}
 }

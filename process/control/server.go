@@ -51,6 +51,7 @@ type Queue interface {
 	Outlook(ctx context.Context, id kvstore.Stream, about message.ID) (process.Outlook, bool)
 	Clear(ctx context.Context, f process.QueueFilter, by string) ([]process.Cleared, error)
 	Retry(context.Context, []message.ID) ([]kvstore.Retried, error)
+	Traffic() []process.Traffic
 }
 
 // Hello is the last hello of a node.
@@ -145,6 +146,8 @@ func (s *Server) handler() http.Handler {
 		"GET /v1/processes":      s.processes,
 		"GET /v1/nodes":          s.nodes,
 		"GET /v1/errors":         s.errors,
+		"GET /v1/runs":           s.runs,
+		"GET /v1/traffic":        s.traffic,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, answer) })
 	}

@@ -49,7 +49,7 @@ const mostFindings = 100
 // have been compressed with gzip.
 func Files(path string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	var files []string
@@ -59,9 +59,13 @@ func Files(path string) ([]string, error) {
 		}
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("there is no audit log %s: %w", path, fs.ErrNotExist)
+		return nil, noLog(path)
 	}
 	return files, nil
+}
+
+func noLog(path string) error {
+	return fmt.Errorf("there is no audit log %s: %w", path, fs.ErrNotExist)
 }
 
 var rotated = regexp.MustCompile(`^(\.[0-9]+)?(\.gz)?$`)
@@ -72,6 +76,9 @@ func HeadOf(path string) (Head, error) {
 		if c, ok, err := tailOf(p); ok || err != nil {
 			return c.head, err
 		}
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return Head{}, noLog(path)
 	}
 	return Head{}, fmt.Errorf("there is no line with a hash in %s", path)
 }

@@ -3,13 +3,10 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -23,95 +20,53 @@ import (
 	"steward/security/acl"
 )
 
-const aclHelp = `steward acl shows the rules of who may do what on a node, says what they come to, and sends them to
-nodes. They are in the file acl.toml of the config folder, or in the one that aclFile names.
-
-usage: steward acl check [flags] FROM METHOD [ARG...]
-       steward acl show [flags]
-       steward acl push [flags] FILE NODE[,NODE...]
-
-check says whether node FROM may have METHOD run with these arguments on the node that has this
+func aclOperations() []operation {
+	return []operation{
+		{
+			name: "acl show", configured: true, result: shownRules{},
+			short: "the lists and the rules of a node",
+			about: `acl show prints who may do what on the node that has this configuration: the lists of the settings startSub..., and
+the rules in the file acl.toml of the config folder, or in the one that aclFile names.`,
+			example: "steward acl show -configFolder ship1/etc",
+			define: func(*flag.FlagSet) func(context.Context, *call) error {
+				return func(_ context.Context, c *call) error { return aclShow(c) }
+			},
+		},
+		{
+			name: "acl check", args: "FROM METHOD [ARG...]", least: 2, most: -1, takesCommand: true, configured: true, result: verdict{}, values: "nodes",
+			short: "whether a node may do something here, and what decides that",
+			about: `acl check says whether node FROM may have METHOD run with these arguments on the node that has this
 configuration, and what decides that. The ARGs of REQOpCommand are an opCmd and its opArg. What was
-changed by startProc in a node that runs is not known here.
-
-show prints the lists and the rules.
-
-push hands the rules in FILE to the node that runs here, for each NODE, and prints the ids of the
-messages. What became of them is in the replies, in the file REQAclUpdate.log of each node.
-
-  steward acl check central REQCliCommand systemctl restart nginx
-  steward acl check central REQOpCommand startProc method=REQHttpGet allowedNodes=ship1,ship2
-  steward acl push acl.toml ship1,ship2
-
-  -configFolder FOLDER   that of the node (default ./etc, or CONFIGFOLDER in the environment)
-  -json                  check, show: print JSON
-  -socketFolder FOLDER   push: where the node's steward.sock is (default: as its configuration says)
-  -force                 push: also rules after which central could send no others
-
-exit codes: 0 allowed or done, 1 failed, 2 usage, 4 denied, 130 interrupted
-`
-
-// aclFlags are those of all commands about rules.
-type aclFlags struct {
-	*flag.FlagSet
-	configFolder, socketFolder string
-	json, force                bool
+changed by startProc in a node that runs is not known here.`,
+			example: "steward acl check central REQCliCommand systemctl restart nginx\nsteward acl check central REQOpCommand startProc method=REQHttpGet allowedNodes=ship1,ship2",
+			exits:   "4 denied",
+			define: func(*flag.FlagSet) func(context.Context, *call) error {
+				return func(_ context.Context, c *call) error { return aclCheck(c) }
+			},
+		},
+		{
+			name: "acl push", args: "FILE NODE[,NODE...]", least: 2, most: 2, local: true,
+			short: "send rules to nodes",
+			about: `acl push hands the rules in FILE to the node that runs here, for each NODE, and prints the ids of the
+messages. What became of them is in the replies, in the file REQAclUpdate.log of each node.`,
+			example: "steward acl push acl.toml ship1,ship2",
+			define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+				force := flags.Bool("force", false, "also rules after which central could send no others")
+				return func(ctx context.Context, c *call) error { return aclPush(ctx, c, *force) }
+			},
+		},
+	}
 }
 
-var aclCommands = map[string]struct {
-	args        string
-	least, most int // of args; 0 is no bound
-	flags       []string
-	run         func(ctx context.Context, f *aclFlags, s streams) error
-}{
-	"check": {"FROM METHOD [ARG...]", 2, 0, []string{"json"}, aclCheck},
-	"show":  {"", 0, 0, []string{"json"}, aclShow},
-	"push":  {"FILE NODE[,NODE...]", 2, 2, []string{"socketFolder", "force"}, aclPush},
-}
-
-func runACL(ctx context.Context, args []string, s streams) error {
-	if len(args) == 0 {
-		return usageError{hinted{errors.New("acl: no command"), "steward acl check, show or push; steward acl -h"}}
-	}
-	c, known := aclCommands[args[0]]
-	f := &aclFlags{FlagSet: flag.NewFlagSet("acl", flag.ContinueOnError)}
-	f.SetOutput(io.Discard)
-	f.StringVar(&f.configFolder, "configFolder", "", "")
-	if slices.Contains(c.flags, "json") {
-		f.BoolVar(&f.json, "json", false, "")
-	}
-	if slices.Contains(c.flags, "force") {
-		f.BoolVar(&f.force, "force", false, "")
-		f.StringVar(&f.socketFolder, "socketFolder", "", "")
-	}
-	rest := args
-	if known {
-		rest = args[1:]
-	}
-	switch err := f.Parse(rest); {
-	case errors.Is(err, flag.ErrHelp):
-		_, werr := io.WriteString(s.out, aclHelp)
-		return errors.Join(werr, flag.ErrHelp)
-	case !known:
-		return usageError{hinted{fmt.Errorf("acl: %s is not a command", message.Quote(args[0])), "steward acl check, show or push; steward acl -h"}}
-	case err != nil:
-		return usageError{hinted{fmt.Errorf("acl %s: %w", args[0], err), "steward acl -h"}}
-	}
-	if n := f.NArg(); n < c.least || n > max(c.least, c.most) && args[0] != "check" {
-		return usageError{hinted{fmt.Errorf("acl %s: %d arguments", args[0], n), strings.TrimSpace("steward acl " + args[0] + " [flags] " + c.args)}}
-	}
-	return c.run(ctx, f, s)
-}
-
-// rulesOf reads the configuration of a node and its rules.
-func rulesOf(configFolder string, env []string) (*config.Config, *methods.Registry, *acl.File, error) {
+// rules reads the configuration of a node and its rules.
+func (c *call) rules() (*config.Config, *methods.Registry, *acl.File, error) {
 	registry, err := methods.Builtin()
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	cfg, err := configOf(env, "configFolder", configFolder)
+	cfg, err := c.config()
 	if err != nil {
-		return nil, nil, nil, usageError{err}
+		return nil, nil, nil, err
 	}
 	file, err := node.OpenRules(cfg, registry, func(error) {})
 	if err != nil {
@@ -122,13 +77,13 @@ func rulesOf(configFolder string, env []string) (*config.Config, *methods.Regist
 
 // verdict is what check prints.
 type verdict struct {
-	Allowed bool           `json:"allowed"`
-	Node    message.Node   `json:"node"`
+	Allowed bool           `json:"allowed" doc:"whether it may"`
+	Node    message.Node   `json:"node" doc:"the one that was asked about"`
 	From    message.Node   `json:"from"`
 	Method  message.Method `json:"method"`
-	Own     bool           `json:"own,omitempty"` // a node's own messages are always allowed
-	List    *listVerdict   `json:"list,omitempty"`
-	Rules   *rulesVerdict  `json:"rules,omitempty"`
+	Own     bool           `json:"own,omitempty" doc:"the messages of a node for itself are always allowed"`
+	List    *listVerdict   `json:"list,omitempty" doc:"what the list of the method says"`
+	Rules   *rulesVerdict  `json:"rules,omitempty" doc:"what the rules say"`
 }
 
 // listVerdict is what the list of the method says.
@@ -142,23 +97,23 @@ type listVerdict struct {
 type rulesVerdict struct {
 	Allowed bool   `json:"allowed"`
 	File    string `json:"file"`
-	Version int64  `json:"version,omitempty"` // 0: there are no rules
-	Rule    string `json:"rule,omitempty"`    // that decided
+	Version int64  `json:"version,omitempty" doc:"absent when there are no rules"`
+	Rule    string `json:"rule,omitempty" doc:"that decided"`
 	Why     string `json:"why"`
 }
 
-func aclCheck(_ context.Context, f *aclFlags, s streams) error {
-	cfg, registry, file, err := rulesOf(f.configFolder, s.env)
+func aclCheck(c *call) error {
+	cfg, registry, file, err := c.rules()
 	if err != nil {
 		return err
 	}
-	m, err := messageOf(cfg.NodeName, f.Arg(1), f.Args()[2:], registry)
+	m, err := messageOf(cfg.NodeName, c.args[1], c.args[2:], registry)
 	if err != nil {
-		return usageError{fmt.Errorf("acl check: %w", err)}
+		return usageError{err}
 	}
-	v := verdict{Allowed: true, Node: cfg.NodeName, From: message.Node(f.Arg(0)), Method: m.Method}
+	v := verdict{Allowed: true, Node: cfg.NodeName, From: message.Node(c.args[0]), Method: m.Method}
 	if err := v.From.Check(); err != nil {
-		return usageError{fmt.Errorf("acl check: %w", err)}
+		return usageError{err}
 	}
 	if v.Own = v.From == v.Node || v.From == message.Local; !v.Own {
 		list, rules := cfg.Subscribers[m.Method], file.Now()
@@ -170,10 +125,10 @@ func aclCheck(_ context.Context, f *aclFlags, s streams) error {
 		}
 		v.Allowed = v.List.Allowed && d.Allowed
 	}
-	if f.json {
-		err = json.NewEncoder(s.out).Encode(v)
+	if c.json {
+		err = c.printJSON(v)
 	} else {
-		err = v.print(s.out)
+		err = v.print(c.out)
 	}
 	if err == nil && !v.Allowed {
 		err = exitStatus(exitDenied)
@@ -255,14 +210,14 @@ func operationOf(cmd string, args []string) (*wire.DraftOperation, error) {
 	return op, nil
 }
 
-func aclShow(_ context.Context, f *aclFlags, s streams) error {
-	cfg, registry, file, err := rulesOf(f.configFolder, s.env)
+func aclShow(c *call) error {
+	cfg, registry, file, err := c.rules()
 	if err != nil {
 		return err
 	}
 	rules := file.Now()
-	if f.json {
-		return json.NewEncoder(s.out).Encode(shown(cfg, file.Path(), rules))
+	if c.json {
+		return c.printJSON(shown(cfg, file.Path(), rules))
 	}
 	var b strings.Builder
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -285,7 +240,7 @@ func aclShow(_ context.Context, f *aclFlags, s streams) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err = io.WriteString(s.out, b.String())
+	_, err = io.WriteString(c.out, b.String())
 	return err
 }
 
@@ -298,18 +253,18 @@ func effect(r acl.Rule) string {
 
 // shownRules is what show prints as JSON.
 type shownRules struct {
-	Lists   map[message.Method][]string `json:"lists"`
+	Lists   map[message.Method][]string `json:"lists" doc:"of each method: who may use it"`
 	File    string                      `json:"file"`
-	Version int64                       `json:"version,omitempty"` // 0: there are no rules
+	Version int64                       `json:"version,omitempty" doc:"absent when there are no rules"`
 	Rules   []shownRule                 `json:"rules"`
 }
 
 type shownRule struct {
 	Name    string   `json:"name"`
-	Effect  string   `json:"effect"`
+	Effect  string   `json:"effect" doc:"allow or deny"`
 	From    []string `json:"from"`
 	Methods []string `json:"methods"`
-	Args    []string `json:"args"` // null: any
+	Args    []string `json:"args" doc:"null: any"`
 }
 
 func shown(cfg *config.Config, path string, rules *acl.Rules) shownRules {
@@ -324,11 +279,11 @@ func shown(cfg *config.Config, path string, rules *acl.Rules) shownRules {
 }
 
 // aclPush sends a file of rules, unless it has a mistake that can be seen here.
-func aclPush(ctx context.Context, f *aclFlags, s streams) error {
-	name := f.Arg(0)
+func aclPush(ctx context.Context, c *call, force bool) error {
+	name := c.args[0]
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return fmt.Errorf("acl push: %w", err)
+		return err
 	}
 	registry, err := methods.Builtin()
 	if err != nil {
@@ -337,23 +292,22 @@ func aclPush(ctx context.Context, f *aclFlags, s streams) error {
 	if _, err := acl.Parse(name, string(text), registry.Names()); err != nil {
 		return usageError{err}
 	}
-	cfg, err := configOf(s.env, "configFolder", f.configFolder, "socketFolder", f.socketFolder)
-	if err != nil {
-		return usageError{err}
-	}
 	// Without end: rules are for nodes that are away, too.
-	update := client.Message{To: nodesOf(f.Arg(1)), Method: message.MethodACLUpdate, Data: []string{string(text)}, Retries: client.Unlimited}
-	if f.force {
+	update := client.Message{To: nodesOf(c.args[1]), Method: message.MethodACLUpdate, Data: []string{string(text)}, Retries: client.Unlimited}
+	if force {
 		update.Data = append(update.Data, "force")
 	}
-	local := client.New(cfg.SocketFolder)
+	local, err := c.local(ctx)
+	if err != nil {
+		return err
+	}
 	defer local.Close()
 	ids, err := local.Send(ctx, update)
 	if err != nil {
-		return withHint(fmt.Errorf("acl push %s: %w", name, err))
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	for _, id := range ids {
-		fmt.Fprintln(s.out, id)
+		fmt.Fprintln(c.out, id)
 	}
 	return nil
 }

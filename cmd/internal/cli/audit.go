@@ -6,90 +6,98 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"steward/cmd/internal/audit"
 )
 
-const auditHelp = `steward audit looks at the audit log of the node that runs here, or of FILE.
-
-usage: steward audit verify [flags] [FILE...]
-       steward audit head [flags] [FILE]
-
-verify says whether the log is what was written: no line of it changed, removed, put in or moved. The
-FILEs are those of one log, in any order, compressed with gzip or not. A line that was torn by a crash
-is named, and does not count. What was cut off at the end, or written anew by somebody who took the
-trouble, shows only beside a head that was kept elsewhere:
-
-head prints the number and the hash of the last line. Keep it where nobody who may write to
-the log may write, and hand it to verify later.
-
-  steward audit verify
-  steward audit head > /media/stick/head
-  steward audit verify -head "$(cat /media/stick/head)"
-  steward audit verify lib/central.audit.log*
-
-  -head NUMBER:HASH        a line that has to be there
-  -configFolder FOLDER     that of the node (default ./etc, or CONFIGFOLDER in the environment)
-  -databaseFolder FOLDER   where its log is (default: as its configuration says)
-  -nodeName NAME           its name (default: as its configuration says)
-
-exit codes: 0 nothing is wrong with the log, 1 something is, 2 usage
-`
-
-func runAudit(_ context.Context, args []string, s streams) error {
-	flags := flag.NewFlagSet("audit", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	head := flags.String("head", "", "")
-	configFolder := flags.String("configFolder", "", "")
-	databaseFolder := flags.String("databaseFolder", "", "")
-	nodeName := flags.String("nodeName", "", "")
-	what := ""
-	if len(args) > 0 && (args[0] == "verify" || args[0] == "head") {
-		what, args = args[0], args[1:]
-	}
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		_, werr := io.WriteString(s.out, auditHelp)
-		return errors.Join(werr, flag.ErrHelp)
-	} else if err != nil {
-		return usageError{hinted{fmt.Errorf("audit: %w", err), "steward audit -h"}}
-	}
-	files := flags.Args()
-	switch {
-	case what == "":
-		return usageError{hinted{errors.New("audit: say what to do"), "steward audit verify, or steward audit head; steward audit -h"}}
-	case what == "head" && (len(files) > 1 || *head != ""):
-		return usageError{hinted{errors.New("audit head: it takes one file at most"), "steward audit -h"}}
-	}
-	var kept *audit.Head
-	if *head != "" {
-		h, err := audit.ParseHead(*head)
-		if err != nil {
-			return usageError{fmt.Errorf("audit verify: -head: %w", err)}
+func auditOperations() []operation {
+	where := func(flags *flag.FlagSet) (files func(*call) (whole string, files []string, err error)) {
+		folder := flags.String("databaseFolder", "", "`FOLDER` where its log is (default: as its configuration says)")
+		name := flags.String("nodeName", "", "`NAME` of the node (default: as its configuration says)")
+		return func(c *call) (string, []string, error) {
+			if len(c.args) > 0 {
+				return "", c.args, nil
+			}
+			var given []string
+			for flag, value := range map[string]string{"databaseFolder": *folder, "nodeName": *name} {
+				if value != "" {
+					given = append(given, "-"+flag+"="+value)
+				}
+			}
+			cfg, err := c.config(given...)
+			if err != nil {
+				return "", nil, err
+			}
+			whole := audit.Path(cfg.DatabaseFolder, cfg.NodeName)
+			return whole, []string{whole}, nil
 		}
-		kept = &h
 	}
-	var whole string // the log of which the files are looked up
-	if len(files) == 0 {
-		cfg, err := configOf(s.env, "configFolder", *configFolder, "databaseFolder", *databaseFolder, "nodeName", *nodeName)
-		if err != nil {
-			return usageError{err}
-		}
-		whole = audit.Path(cfg.DatabaseFolder, cfg.NodeName)
-		files = []string{whole}
+	return []operation{
+		{
+			name: "audit verify", args: "[FILE...]", most: -1, configured: true,
+			short: "whether the audit log is what was written",
+			about: `audit verify says whether the audit log of the node that runs here, or the one in FILEs, is what was written: no line of it
+changed, removed, put in or moved. The FILEs are those of one log, in any order, compressed with gzip or not. A line that was torn by a
+crash is named, and does not count. What was cut off at the end, or written anew by somebody who took the trouble, shows only beside
+a head that was kept elsewhere.`,
+			example: "steward audit verify\nsteward audit verify -head \"$(cat /media/stick/head)\"\nsteward audit verify lib/central.audit.log*",
+			exits:   "1 something is wrong with the log",
+			define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+				head := flags.String("head", "", "a line that has to be there, as `NUMBER:HASH`")
+				files := where(flags)
+				return func(_ context.Context, c *call) error {
+					var kept *audit.Head
+					if *head != "" {
+						h, err := audit.ParseHead(*head)
+						if err != nil {
+							return usageError{fmt.Errorf("-head: %w", err)}
+						}
+						kept = &h
+					}
+					whole, list, err := files(c)
+					if err != nil {
+						return err
+					}
+					r, err := verifyLog(whole, list, kept)
+					if err != nil {
+						return noLogYet(err)
+					}
+					return auditResult(r, c.out)
+				}
+			},
+		},
+		{
+			name: "audit head", args: "[FILE]", most: 1, configured: true,
+			short: "the last line of the audit log, to be kept elsewhere",
+			about: `audit head prints the number and the hash of the last line of the audit log. Keep it where nobody who may write to
+the log may write, and hand it to audit verify later.`,
+			example: "steward audit head > /media/stick/head",
+			define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+				files := where(flags)
+				return func(_ context.Context, c *call) error {
+					_, list, err := files(c)
+					if err != nil {
+						return err
+					}
+					h, err := audit.HeadOf(list[0])
+					if err != nil {
+						return noLogYet(err)
+					}
+					_, err = fmt.Fprintln(c.out, h)
+					return err
+				}
+			},
+		},
 	}
-	if what == "head" {
-		h, err := audit.HeadOf(files[0])
-		if err != nil {
-			return fmt.Errorf("audit head: %w", err)
-		}
-		_, err = fmt.Fprintln(s.out, h)
-		return err
+}
+
+// noLogYet adds to an error about a log that is not there why that may be so.
+func noLogYet(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return hinted{err, "the first start of a node makes it; -configFolder or -databaseFolder says where that node is"}
 	}
-	r, err := verifyLog(whole, files, kept)
-	if err != nil {
-		return fmt.Errorf("audit verify: %w", err)
-	}
-	return auditResult(r, s.out)
+	return err
 }
 
 // verifyLog verifies files, or all that there are of whole. The node may rotate them meanwhile, so what
@@ -114,7 +122,7 @@ func auditResult(r audit.Result, out io.Writer) error {
 		fmt.Fprintln(out, f)
 	}
 	if err := r.Check(); err != nil {
-		return fmt.Errorf("audit verify: %w", err)
+		return err
 	}
 	fmt.Fprintf(out, "%d lines in %d files follow each other", r.Lines, r.Files)
 	if r.Lines > 0 {

@@ -18,79 +18,67 @@ import (
 	"steward/security"
 )
 
-const brokerConfigHelp = `steward broker-config prints a configuration for a nats-server on which each node that is known
+func brokerConfigOperation() operation {
+	return operation{
+		name: "broker-config", configured: true,
+		short: "print a nats-server configuration with the permissions that the nodes need",
+		about: `broker-config prints a configuration for a nats-server on which each node that is known
 here logs in with its key, and may do what its name needs and no more. Print it again, and reload the
-server, when nodes or keys come or go. A broker inside of a node (embeddedBroker) needs none.
-
-usage: steward broker-config [flags] > nats-server.conf
-
-  steward broker-config -configFolder central/etc
-  steward broker-config -central central -node central=UDXU4RCS... -node ship1=UC7NNXB2...
-
-  -node NAME=KEY         a node and its public key; give it again for each. Default: the nodes of
-                         trustedNodesFile, this node with the key in nodeKeyFile, and its open tokens
-  -central NAME          the node that sends to all others (default: centralNodeName)
-  -reach REACH           what the others may send: events (to central), commands (also to central),
-                         all (to every node) (default: embeddedBrokerReach)
-  -listen HOST:PORT      of the server (default 0.0.0.0:4222)
-  -certFile, -keyFile    its certificate and key (default: embeddedBrokerCertFile and ...KeyFile)
-  -caFile FILE           the authorities for certificates of the nodes (default: embeddedBrokerCAFile)
-  -configFolder FOLDER   that of the node (default ./etc, or CONFIGFOLDER in the environment)
-
-exit codes: 0 done, 1 failed, 2 usage
-`
-
-func runBrokerConfig(_ context.Context, args []string, s streams) error {
-	var users []broker.User
-	var problem error // the flag package would quote what was given
-	flags := flag.NewFlagSet("broker-config", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	flags.Func("node", "", func(text string) error {
-		u, err := parseUser(text)
-		problem = cmp.Or(problem, err)
-		users = append(users, u)
-		return nil
-	})
-	central := flags.String("central", "", "")
-	reach := flags.String("reach", "", "")
-	listen := flags.String("listen", "0.0.0.0:4222", "")
-	cert := flags.String("certFile", "", "")
-	key := flags.String("keyFile", "", "")
-	ca := flags.String("caFile", "", "")
-	folder := flags.String("configFolder", "", "")
-	err := flags.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		_, werr := io.WriteString(s.out, brokerConfigHelp)
-		return errors.Join(werr, flag.ErrHelp)
+server, when nodes or keys come or go. A broker inside of a node (embeddedBroker) needs none.`,
+		example: "steward broker-config -configFolder central/etc > nats-server.conf\nsteward broker-config -central central -node central=UDXU4RCS... -node ship1=UC7NNXB2...",
+		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+			var b brokerConfig
+			flags.Func("node", "a node and its public key, as `NAME=KEY`; give it again for each (default: the nodes of trustedNodesFile, this node with the key in nodeKeyFile, and its open tokens)", func(text string) error {
+				u, err := parseUser(text)
+				b.problem = cmp.Or(b.problem, err) // the flag package would quote what was given
+				b.users = append(b.users, u)
+				return nil
+			})
+			flags.StringVar(&b.central, "central", "", "`NAME` of the node that sends to all others (default: centralNodeName)")
+			flags.StringVar(&b.reach, "reach", "", "what the others may send, as `REACH`: events (to central), commands (also to central), all (to every node) (default: embeddedBrokerReach)")
+			flags.StringVar(&b.listen, "listen", "0.0.0.0:4222", "`HOST:PORT` of the server")
+			flags.StringVar(&b.cert, "certFile", "", "`FILE` with its certificate (default: embeddedBrokerCertFile)")
+			flags.StringVar(&b.key, "keyFile", "", "`FILE` with the key of that (default: embeddedBrokerKeyFile)")
+			flags.StringVar(&b.ca, "caFile", "", "`FILE` with the authorities for certificates of the nodes (default: embeddedBrokerCAFile)")
+			return func(_ context.Context, c *call) error { return b.print(c) }
+		},
 	}
-	if err = cmp.Or(err, problem); err == nil && flags.NArg() > 0 {
-		err = fmt.Errorf("%q is one argument too many", flags.Arg(0))
+}
+
+// brokerConfig is what was given.
+type brokerConfig struct {
+	users                                 []broker.User
+	problem                               error
+	central, reach, listen, cert, key, ca string
+}
+
+func (b *brokerConfig) print(c *call) error {
+	if b.problem != nil {
+		return usageError{hinted{b.problem, "steward keys show, on that node, prints its key"}}
 	}
+	cfg, err := c.config()
 	if err != nil {
-		return usageError{hinted{fmt.Errorf("broker-config: %w", err), "steward broker-config -h"}}
+		return err
 	}
-	cfg, err := configOf(s.env, "configFolder", *folder)
-	if err != nil {
-		return usageError{err}
-	}
+	users := b.users
 	if users == nil {
 		if users, err = knownUsers(cfg); err != nil {
-			return fmt.Errorf("broker-config: %w", err)
+			return err
 		}
 	}
 	text, err := broker.Configuration(broker.Options{
-		Addr: *listen, CertFile: cmp.Or(*cert, cfg.EmbeddedBrokerCertFile), KeyFile: cmp.Or(*key, cfg.EmbeddedBrokerKeyFile),
-		CAFile: cmp.Or(*ca, cfg.EmbeddedBrokerCAFile), MaxConnections: cfg.EmbeddedBrokerMaxConnections,
+		Addr: b.listen, CertFile: cmp.Or(b.cert, cfg.EmbeddedBrokerCertFile), KeyFile: cmp.Or(b.key, cfg.EmbeddedBrokerKeyFile),
+		CAFile: cmp.Or(b.ca, cfg.EmbeddedBrokerCAFile), MaxConnections: cfg.EmbeddedBrokerMaxConnections,
 		MaxPayload: broker.PayloadFor(cfg.MaxMessageSize),
 		Access: &broker.Access{
-			Central: message.Node(cmp.Or(*central, string(cfg.CentralNodeName))),
-			Reach:   broker.Reach(cmp.Or(*reach, cfg.EmbeddedBrokerReach)), Users: users,
+			Central: message.Node(cmp.Or(b.central, string(cfg.CentralNodeName))),
+			Reach:   broker.Reach(cmp.Or(b.reach, cfg.EmbeddedBrokerReach)), Users: users,
 		},
 	})
 	if err != nil {
-		return usageError{hinted{fmt.Errorf("broker-config: %w", err), "steward broker-config -h"}}
+		return usageError{hinted{err, "steward broker-config -h"}}
 	}
-	_, err = io.WriteString(s.out, text)
+	_, err = io.WriteString(c.out, text)
 	return err
 }
 

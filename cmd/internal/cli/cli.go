@@ -43,34 +43,36 @@ type command struct {
 	name    string
 	summary string
 	run     func(ctx context.Context, args []string, s streams) error
-	// operations are what it is made of; none for those that read their arguments themselves.
+	// operations are what it is made of.
 	operations []operation
 }
 
 func commands() []command {
 	return []command{
-		{name: "acl", summary: "show, explain and send the rules of who may do what", run: runACL},
-		{name: "audit", summary: "see whether the audit log of the node that runs here is what was written", run: runAudit},
-		{name: "broker-config", summary: "print a nats-server configuration with the permissions that the nodes need", run: runBrokerConfig},
+		several("acl", "show, explain and send the rules of who may do what", aclOperations()...),
+		several("audit", "see whether the audit log of the node that runs here is what was written", auditOperations()...),
+		single(brokerConfigOperation()),
 		single(completionOperation()),
 		several("config", "the settings of a node: show them, check them, or print the defaults", configOperations()...),
-		{name: "demo", summary: "see a command run on another node, with broker and nodes in a folder of their own", run: runDemo},
+		single(demoOperation()),
 		single(doctorOperation()),
-		{name: "emulate", summary: "run many nodes in this process, to see how a fleet of that size behaves", run: runEmulate},
-		{name: "enroll", summary: "make this machine a node of a fleet, with a token of its central node", run: runEnroll},
+		single(emulateOperation()),
+		single(enrollOperation()),
 		single(errorsOperation()),
-		{name: "keys", summary: "show the key of this node, and say which keys of others it trusts", run: runKeys},
+		several("keys", "show the key of this node, and say which keys of others it trusts", keyOperations()...),
+		single(manOperation()),
 		single(methodsOperation()),
 		single(nodesOperation()),
 		single(psOperation()),
 		several("queue", "what waits, and what was given up: look at it, remove it, send it again", queueOperations()...),
-		{name: "revoke", summary: "take the keys of a node out of the fleet", run: runRevoke},
+		single(revokeOperation()),
 		single(runOperation()),
 		single(schemaOperation()),
 		single(sendOperation()),
 		single(statusOperation()),
-		{name: "token", summary: "make and show the tokens with which new nodes are enrolled", run: runToken},
-		{name: "version", summary: "print the version", run: runVersion},
+		several("token", "make and show the tokens with which new nodes are enrolled", tokenOperations()...),
+		single(topOperation()),
+		single(versionOperation()),
 	}
 }
 
@@ -214,10 +216,14 @@ func version() string {
 	return "devel-" + revision + dirty
 }
 
-func runVersion(_ context.Context, args []string, s streams) error {
-	if len(args) > 0 {
-		return usageError{fmt.Errorf("version: %q is one argument too many", args[0])}
+func versionOperation() operation {
+	return operation{
+		name: "version", short: "print the version", about: "version prints the version of the program.", example: "steward version",
+		define: func(*flag.FlagSet) func(context.Context, *call) error {
+			return func(_ context.Context, c *call) error {
+				_, err := fmt.Fprintf(c.out, "steward %s\n", version())
+				return err
+			}
+		},
 	}
-	_, err := fmt.Fprintf(s.out, "steward %s\n", version())
-	return err
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -33,7 +32,7 @@ be more of them one day. A key without a value may be left out. Times are as in 
 |---|---|
 `
 
-func commandsDocument(t *testing.T) string {
+func commandsDocument() string {
 	var b strings.Builder
 	b.WriteString(generated + commandsHead)
 	for _, c := range commands() {
@@ -41,10 +40,6 @@ func commandsDocument(t *testing.T) string {
 	}
 	for _, c := range commands() {
 		fmt.Fprintf(&b, "\n## steward %s\n\n", c.name)
-		if len(c.operations) == 0 {
-			handWritten(t, &b, c)
-			continue
-		}
 		if len(c.operations) > 1 {
 			fmt.Fprintf(&b, "%s. `steward %s` alone is `steward %s`.\n", capital(c.summary), c.name, c.operations[0].name)
 		}
@@ -57,16 +52,6 @@ func commandsDocument(t *testing.T) string {
 		}
 	}
 	return b.String()
-}
-
-// handWritten shows the help of a command that reads its arguments itself.
-func handWritten(t *testing.T, b *strings.Builder, c command) {
-	var out, stderr bytes.Buffer
-	if code := Run(t.Context(), []string{c.name, "-h"}, nil, nil, &out, &stderr); code != exitDone || out.Len() == 0 {
-		b.WriteString(capital(c.summary) + ".\n") // it has no help of its own
-		return
-	}
-	fmt.Fprintf(b, "```text\n%s\n```\n", strings.TrimSpace(out.String()))
 }
 
 func operationDocument(b *strings.Builder, o *operation) {
@@ -87,8 +72,12 @@ func operationDocument(b *strings.Builder, o *operation) {
 	if o.lines {
 		each = "a line for each"
 	}
+	result := reflect.TypeOf(o.result)
+	if result.Kind() == reflect.Slice {
+		each, result = "an array of values", result.Elem()
+	}
 	fmt.Fprintf(b, "\n`-json` prints %s:\n\n| key | | |\n|---|---|---|\n", each)
-	keys(b, reflect.TypeOf(o.result), "", nil)
+	keys(b, result, "", nil)
 }
 
 // keys writes a row for each key of the JSON of a type.
@@ -112,7 +101,7 @@ func keys(b *strings.Builder, t reflect.Type, prefix string, above []reflect.Typ
 		case reflect.TypeFor[json.RawMessage]():
 			kind = "object"
 		default:
-			if k, ok := map[reflect.Kind]string{reflect.Struct: "object", reflect.String: "string", reflect.Bool: "bool"}[inner.Kind()]; ok {
+			if k, ok := map[reflect.Kind]string{reflect.Struct: "object", reflect.Map: "object", reflect.String: "string", reflect.Bool: "bool"}[inner.Kind()]; ok {
 				kind = k
 			}
 		}
@@ -141,7 +130,11 @@ func TestOperationsAreComplete(t *testing.T) {
 				continue
 			}
 			seen := map[string]bool{}
-			for f := range reflect.TypeOf(o.result).Fields() {
+			result := reflect.TypeOf(o.result)
+			if result.Kind() == reflect.Slice {
+				result = result.Elem()
+			}
+			for f := range result.Fields() {
 				name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 				if name == "" || seen[name] {
 					t.Errorf("%s: key %q of %s", o.name, name, f.Name)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,36 +15,27 @@ import (
 	"steward/process"
 )
 
-const demoHelp = `steward demo shows the main job on this machine: it starts a broker and two nodes,
+func demoOperation() operation {
+	return operation{
+		name:  "demo",
+		short: "see a command run on another node, with broker and nodes in a folder of their own",
+		about: `demo shows the main job on this machine: it starts a broker and two nodes,
 central and ship1, in a folder of their own, hands central a message for ship1 by writing
-JSON to central's socket, and follows it until the reply is in central's data folder.
-
-usage: steward demo [--keep]
-
-  --keep   leave broker and nodes running until Ctrl-C, to try more
-
-exit codes: 0 the reply came, 1 it did not, 2 usage, 130 interrupted
-`
+JSON to central's socket, and follows it until the reply is in central's data folder.`,
+		example: "steward demo\nsteward demo --keep",
+		exits:   "1 the reply did not come",
+		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+			keep := flags.Bool("keep", false, "leave broker and nodes running until Ctrl-C, to try more")
+			return func(ctx context.Context, c *call) error {
+				d := &demo{s: c.streams, keep: *keep, nodes: localNodes{s: c.streams}}
+				return errors.Join(d.run(ctx), d.close())
+			}
+		},
+	}
+}
 
 // demoTimeout is how long the demo waits for any one step.
 const demoTimeout = 30 * time.Second
-
-func runDemo(ctx context.Context, args []string, s streams) error {
-	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	keep := flags.Bool("keep", false, "")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		_, werr := io.WriteString(s.out, demoHelp)
-		return errors.Join(werr, flag.ErrHelp)
-	} else if err != nil {
-		return usageError{hinted{fmt.Errorf("demo: %w", err), "steward demo -h"}}
-	}
-	if flags.NArg() > 0 {
-		return usageError{hinted{fmt.Errorf("demo: %q is one argument too many", flags.Arg(0)), "steward demo -h"}}
-	}
-	d := &demo{s: s, keep: *keep, nodes: localNodes{s: s}}
-	return errors.Join(d.run(ctx), d.close())
-}
 
 // demo is one run of the demo.
 type demo struct {

@@ -36,10 +36,15 @@ func TestGeneratedDocumentsAreUpToDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	man, err := manPage()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, text := range map[string]string{
+		"steward.1":           man,
 		"message.schema.json": string(schema),
 		"methods.md":          methodsDocument(t, registry),
-		"commands.md":         commandsDocument(t),
+		"commands.md":         commandsDocument(),
 		"configuration.md":    configurationDocument(t, registry),
 	} {
 		path := filepath.Join(root, "doc", name)

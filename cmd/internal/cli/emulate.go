@@ -14,54 +14,48 @@ import (
 	"steward/message/wire"
 )
 
-const emulateHelp = `steward emulate runs many nodes in one process, for who plans a fleet: how long a message to
+func emulateOperation() operation {
+	return operation{
+		name: "emulate", args: "[-- FLAGS OF EACH NODE]", most: -1, takesCommand: true,
+		short: "run many nodes in this process, to see how a fleet of that size behaves",
+		about: `emulate runs many nodes in one process, for who plans a fleet: how long a message to
 all of them takes, what the broker needs, how they come back when it was away. Each is a node
 like any other, with folders and a database of its own, but without metrics, keys and signatures: against a broker
-that asks for logins, give -nkeySeedFile behind --, with a key that is trusted for all of their names.
+that asks for logins, give -nkeySeedFile behind --, with a key that is trusted for all of their names. It prints when all are connected, and each time
+when links are lost or all are back, until Ctrl-C.`,
+		example: "steward emulate -nodes 1000 -brokerAddress=10.0.0.1:4222 -centralNodeName=central",
+		exits:   "0 ended by Ctrl-C when all were connected once",
+		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+			var e emulation
+			flags.IntVar(&e.count, "nodes", 0, "how many, as a `NUMBER`: about five open files each")
+			flags.StringVar(&e.prefix, "prefix", "node", "their names are `NAME`1 and so on (default node)")
+			flags.StringVar(&e.brokers, "brokerAddress", "127.0.0.1:4222", "`ADDRESS` of the broker (default 127.0.0.1:4222)")
+			flags.StringVar(&e.central, "centralNodeName", "central", "`NAME` of the node that may use them (default central)")
+			flags.StringVar(&e.dir, "directory", "", "`FOLDER` where their folders are made; they stay (default: a temporary one, which goes away)")
+			return e.run
+		},
+	}
+}
 
-usage: steward emulate -nodes N [flags] [-- FLAGS OF EACH NODE]
-
-  steward emulate -nodes 1000 -brokerAddress=10.0.0.1:4222 -centralNodeName=central
-
-  -nodes N                 how many (about five open files each)
-  -prefix NAME             their names are NAME1 to NAMEN (default node)
-  -brokerAddress ADDRESS   that of the broker (default 127.0.0.1:4222)
-  -centralNodeName NAME    who may use them (default central)
-  -directory FOLDER        where their folders are made; they stay (default: a temporary one,
-                           which goes away)
-
-It prints when all are connected, and each time when links are lost or all are back, until Ctrl-C.
-
-exit codes: 0 ended by Ctrl-C when all were connected once, 1 failed, 2 usage, 130 interrupted
-before
-`
+// emulation is what was given.
+type emulation struct {
+	count                         int
+	prefix, brokers, central, dir string
+}
 
 // emulatedAtATime is how many nodes are started or stopped at the same time: what takes long in that
 // is the disk.
 const emulatedAtATime = 16
 
-func runEmulate(ctx context.Context, args []string, s streams) (err error) {
-	flags := flag.NewFlagSet("emulate", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	count := flags.Int("nodes", 0, "")
-	prefix := flags.String("prefix", "node", "")
-	brokers := flags.String("brokerAddress", "127.0.0.1:4222", "")
-	central := flags.String("centralNodeName", "central", "")
-	dir := flags.String("directory", "", "")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		_, werr := io.WriteString(s.out, emulateHelp)
-		return errors.Join(werr, flag.ErrHelp)
-	} else if err != nil {
-		return usageError{hinted{fmt.Errorf("emulate: %w", err), "steward emulate -h"}}
+func (e *emulation) run(ctx context.Context, c *call) (err error) {
+	if e.count < 1 {
+		return usageError{hinted{errors.New("it is not said how many nodes"), "steward emulate -nodes 100"}}
 	}
-	if *count < 1 {
-		return usageError{hinted{errors.New("emulate: no number of nodes"), "steward emulate -nodes N; steward emulate -h"}}
+	if err := message.Node(e.prefix + strconv.Itoa(e.count)).Check(); err != nil {
+		return usageError{fmt.Errorf("-prefix: %w", err)}
 	}
-	if err := message.Node(*prefix + strconv.Itoa(*count)).Check(); err != nil {
-		return usageError{hinted{fmt.Errorf("emulate: -prefix: %w", err), "steward emulate -h"}}
-	}
-	nodes := localNodes{s: s, dir: *dir, codec: wire.NewCodec()}
-	if *dir == "" {
+	nodes := localNodes{s: c.streams, dir: e.dir, codec: wire.NewCodec()}
+	if e.dir == "" {
 		// Not os.TempDir with a long name: the path of a unix socket ends at about 100 bytes.
 		if nodes.dir, err = os.MkdirTemp("", "steward-emulate-"); err != nil {
 			return err
@@ -72,18 +66,18 @@ func runEmulate(ctx context.Context, args []string, s streams) (err error) {
 
 	began := time.Now()
 	// A broker that goes is a warning of each node.
-	each := append([]string{"-logLevel=error", "-brokerAddress=" + *brokers, "-centralNodeName=" + *central}, flags.Args()...)
-	err = inParallel(*count, emulatedAtATime, func(i int) error {
+	each := append([]string{"-logLevel=error", "-brokerAddress=" + e.brokers, "-centralNodeName=" + e.central}, c.args...)
+	err = inParallel(e.count, emulatedAtATime, func(i int) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		_, err := nodes.start(ctx, *prefix+strconv.Itoa(i+1), each...)
+		_, err := nodes.start(ctx, e.prefix+strconv.Itoa(i+1), each...)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	return watchLinks(ctx, nodes.nodes, began, s.out)
+	return watchLinks(ctx, nodes.nodes, began, c.out)
 }
 
 // linksEvery is how often the links are looked at. A goroutine for each node would see more, and

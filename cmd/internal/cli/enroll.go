@@ -26,62 +26,47 @@ import (
 	"steward/security/enroll"
 )
 
-const enrollHelp = `steward enroll makes this machine a node of a fleet. With the token, which steward token new prints on
+func enrollOperation() operation {
+	return operation{
+		name: "enroll", args: "TOKEN|-", least: 1, most: 1, configured: true,
+		short: "make this machine a node of a fleet, with a token of its central node",
+		about: `enroll makes this machine a node of a fleet. With the token, which steward token new prints on
 central, it tells central the key of this node, which is made if there is none, and writes what the node
-needs into its configuration. It may be run again with the same token until it has worked.
-
-usage: steward enroll [flags] TOKEN|-
-
-  steward enroll steward1-MIIB...
-  steward enroll - < token.txt
-
-  -                      read the token from stdin: arguments are seen by all users of this machine
-  -configFolder FOLDER   that of the node (default ./etc, or CONFIGFOLDER in the environment)
-  -timeout TIME          how long to wait for central (default 30s)
-
-exit codes: 0 done, 1 failed, 2 usage, 130 interrupted
-`
+needs into its configuration. It may be run again with the same token until it has worked. With - it reads the token from
+stdin: arguments are seen by all users of this machine.`,
+		example: "steward enroll steward1-MIIB...\nsteward enroll - < token.txt",
+		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+			timeout := flags.Duration("timeout", 30*time.Second, "how long to wait for central, as a `TIME` such as 30s")
+			return func(ctx context.Context, c *call) error { return runEnroll(ctx, c, *timeout) }
+		},
+	}
+}
 
 // askEvery is how often a new node asks again for an answer that does not come.
 const askEvery = 2 * time.Second
 
-func runEnroll(ctx context.Context, args []string, s streams) error {
-	flags := flag.NewFlagSet("enroll", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	folder := flags.String("configFolder", "", "")
-	timeout := flags.Duration("timeout", 30*time.Second, "")
-	err := flags.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		_, werr := io.WriteString(s.out, enrollHelp)
-		return errors.Join(werr, flag.ErrHelp)
-	}
-	if err == nil && flags.NArg() != 1 {
-		err = fmt.Errorf("%d arguments", flags.NArg())
-	}
-	if err != nil {
-		return usageError{hinted{fmt.Errorf("enroll: %w", err), "steward enroll -h"}}
-	}
-	text := flags.Arg(0)
+func runEnroll(ctx context.Context, c *call, timeout time.Duration) error {
+	text := c.args[0]
 	if text == "-" {
-		b, err := io.ReadAll(io.LimitReader(s.in, 64<<10))
+		b, err := io.ReadAll(io.LimitReader(c.in, 64<<10))
 		if err != nil {
-			return fmt.Errorf("enroll: %w", err)
+			return err
 		}
 		text = string(b)
 	}
 	token, err := enroll.ParseToken(text)
 	if err != nil {
-		return usageError{fmt.Errorf("enroll: %w", err)}
+		return usageError{hinted{err, "steward token new -node NAME, on central, prints one"}}
 	}
-	cfg, err := configOf(s.env, "configFolder", *folder)
+	cfg, err := c.config()
 	if err != nil {
-		return usageError{err}
+		return err
 	}
 	key, made, err := security.EnsureKey(cfg.NodeKeyFile)
 	if err != nil {
-		return fmt.Errorf("enroll: %w", err)
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	answer, err := ask(ctx, token, key)
 	if err == nil && answer.Refused != "" {
@@ -90,20 +75,20 @@ func runEnroll(ctx context.Context, args []string, s streams) error {
 	}
 	rules := ""
 	if err == nil {
-		rules, err = settle(cfg, *folder, token, &answer)
+		rules, err = settle(cfg, c.configFolder, token, &answer)
 	}
 	if err != nil {
-		return fmt.Errorf("enroll: %w", err)
+		return err
 	}
 	word := "its key was there already"
 	if made {
 		word = "its key is new"
 	}
 	start := "steward"
-	if *folder != "" {
-		start += " -configFolder=" + *folder
+	if c.configFolder != "" {
+		start += " -configFolder=" + c.configFolder
 	}
-	_, err = fmt.Fprintf(s.out, "enrolled as %s at %s; %s: %s\n%sstart the node: %s\n", token.Node, token.Central, word, key.Public(), rules, start)
+	_, err = fmt.Fprintf(c.out, "enrolled as %s at %s; %s: %s\n%sstart the node: %s\n", token.Node, token.Central, word, key.Public(), rules, start)
 	return err
 }
 

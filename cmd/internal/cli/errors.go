@@ -88,7 +88,10 @@ func (c *call) errorLine(line string) error {
 		_, err := fmt.Fprintln(c.out, line)
 		return err
 	}
-	var l errorLine
+	return c.printJSON(parseErrorLine(line))
+}
+
+func parseErrorLine(line string) (l errorLine) {
 	l.Time, l.Text, _ = strings.Cut(line, " ")
 	head, _, _ := strings.Cut(l.Text, " cause=")
 	for _, pair := range strings.Fields(head) {
@@ -96,5 +99,5 @@ func (c *call) errorLine(line string) error {
 			l.ID, _ = message.ParseID(id) // a line that somebody else has written has none
 		}
 	}
-	return c.printJSON(l)
+	return l
 }

@@ -2,11 +2,9 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"strings"
 
@@ -15,108 +13,61 @@ import (
 	"steward/security"
 )
 
-const keysHelp = `steward keys shows the key of this node, and says which keys of other nodes it trusts. A node that
-runs takes note of a changed list at once; of a new key of its own when it is started again.
-
-usage: steward keys COMMAND [flags] [ARG...]
-
-  show                   the public key of this node, for the others
-  new                    make the key of this node; one that is there is not replaced
-  trust NODE KEY         messages from NODE may be signed with the public key KEY; a node may have several
-  untrust NODE [KEY]     no longer, or no longer with this key
-  list                   all that is trusted
-
-  steward keys new -configFolder ship1/etc
-  steward keys trust ship1 UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4
-
-  -configFolder FOLDER   that of the node (default ./etc, or CONFIGFOLDER in the environment)
-  -json                  print JSON
-
-The settings nodeKeyFile and trustedNodesFile name the files; the list is text, and may be edited.
-
-exit codes: 0 done, 1 failed, 2 usage
-`
-
-// keyCommand is one of the commands about keys.
-type keyCommand struct {
-	args        string
-	least, most int // of args
-	run         func(k *keyring, args []string) error
-}
-
-var keyCommands = map[string]keyCommand{
-	"show":    {"", 0, 0, (*keyring).show},
-	"new":     {"", 0, 0, (*keyring).create},
-	"trust":   {"NODE KEY", 2, 2, (*keyring).trust},
-	"untrust": {"NODE [KEY]", 1, 2, (*keyring).untrust},
-	"list":    {"", 0, 0, (*keyring).list},
+func keyOperations() []operation {
+	const files = " The settings nodeKeyFile and trustedNodesFile name the files; the list is text, and may be edited."
+	// of is one of the commands about keys.
+	of := func(name, args string, least, most int, result any, short, about, example string, run func(k *keyring, args []string) error) operation {
+		return operation{name: name, args: args, least: least, most: most, configured: true, result: result, short: short, about: about, example: example,
+			define: func(*flag.FlagSet) func(context.Context, *call) error {
+				return func(_ context.Context, c *call) error {
+					cfg, err := c.config()
+					if err != nil {
+						return err
+					}
+					return run(&keyring{call: c, cfg: cfg}, c.args)
+				}
+			}}
+	}
+	ops := []operation{
+		of("keys show", "", 0, 0, ownKey{}, "the public key of this node, for the others",
+			"keys show prints the public key of this node, for the others."+files,
+			"steward keys show -configFolder ship1/etc", (*keyring).show),
+		of("keys new", "", 0, 0, ownKey{}, "make the key of this node",
+			"keys new makes the key of this node; one that is there is not replaced. A node that runs takes it when it is started again."+files,
+			"steward keys new -configFolder ship1/etc", (*keyring).create),
+		of("keys trust", "NODE KEY", 2, 2, trustedKey{}, "trust a key of another node",
+			"keys trust says that messages from NODE may be signed with the public key KEY; a node may have several. A node that runs takes note at once."+files,
+			"steward keys trust ship1 UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4", (*keyring).trust),
+		of("keys untrust", "NODE [KEY]", 1, 2, []trustedKey{}, "no longer trust a node, or one of its keys",
+			"keys untrust takes the keys of NODE, or the one that is given, off the list, and prints them. A node that runs takes note at once.",
+			"steward keys untrust ship1", (*keyring).untrust),
+		of("keys list", "", 0, 0, []trustedKey{}, "all keys that are trusted", "keys list prints the keys of other nodes that this one trusts."+files,
+			"steward keys list", (*keyring).list),
+	}
+	for i := range ops {
+		if ops[i].most > 0 {
+			ops[i].values = "nodes"
+		}
+	}
+	return ops
 }
 
 // keyring is where the keys of a node are, and how they are printed.
 type keyring struct {
-	cfg  *config.Config
-	out  io.Writer
-	json bool
-}
-
-func runKeys(_ context.Context, args []string, s streams) error {
-	name := ""
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		name, args = args[0], args[1:]
-	}
-	flags := flag.NewFlagSet("keys", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	configFolder := flags.String("configFolder", "", "")
-	asJSON := flags.Bool("json", false, "")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		_, werr := io.WriteString(s.out, keysHelp)
-		return errors.Join(werr, flag.ErrHelp)
-	} else if err != nil {
-		return usageError{hinted{fmt.Errorf("keys: %w", err), "steward keys -h"}}
-	}
-	command, ok := keyCommands[name]
-	switch n := flags.NArg(); {
-	case name == "":
-		return usageError{hinted{errors.New("keys: no command"), "steward keys -h lists them"}}
-	case !ok:
-		return usageError{hinted{fmt.Errorf("keys: %q is not a command", name), "steward keys -h lists them"}}
-	case n < command.least || n > command.most:
-		return usageError{hinted{fmt.Errorf("keys %s: %d arguments", name, n), strings.TrimSpace("steward keys " + name + " [flags] " + command.args)}}
-	}
-	cfg, err := configOf(s.env, "configFolder", *configFolder)
-	if err != nil {
-		return usageError{err}
-	}
-	err = command.run(&keyring{cfg: cfg, out: s.out, json: *asJSON}, flags.Args())
-	if err != nil && !errors.As(err, new(usageError)) {
-		return fmt.Errorf("keys %s: %w", name, err)
-	}
-	return err
-}
-
-// print writes v as JSON, or else the text.
-func (k *keyring) print(v any, text string) error {
-	if k.json {
-		b, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		text = string(b) + "\n"
-	}
-	_, err := io.WriteString(k.out, text)
-	return err
+	*call
+	cfg *config.Config
 }
 
 // ownKey is what is said about the key of the node.
 type ownKey struct {
 	Node message.Node `json:"node"`
-	Key  string       `json:"key"`
-	File string       `json:"file"`
+	Key  string       `json:"key" doc:"its public half"`
+	File string       `json:"file" doc:"where it is"`
 }
 
 func (k *keyring) own(key *security.Key) error {
 	public := key.Public().String()
-	return k.print(ownKey{k.cfg.NodeName, public, k.cfg.NodeKeyFile}, public+"\n")
+	return k.call.show(ownKey{k.cfg.NodeName, public, k.cfg.NodeKeyFile}, public+"\n")
 }
 
 func (k *keyring) show([]string) error {
@@ -151,16 +102,16 @@ type trustedKey struct {
 func (k *keyring) trust(args []string) error {
 	public, err := security.ParsePublicKey(args[1])
 	if err != nil {
-		return usageError{hinted{fmt.Errorf("keys trust: %w", err), "steward keys show, on that node, prints its key"}}
+		return usageError{hinted{err, "steward keys show, on that node, prints its key"}}
 	}
 	if err := message.Node(args[0]).Check(); err != nil {
-		return usageError{fmt.Errorf("keys trust: %w", err)}
+		return usageError{err}
 	}
 	_, err = security.Trust(k.cfg.TrustedNodesFile, message.Node(args[0]), public)
 	if err != nil {
 		return err
 	}
-	return k.print(trustedKey{Node: message.Node(args[0]), Key: args[1]}, "")
+	return k.call.show(trustedKey{Node: message.Node(args[0]), Key: args[1]}, "")
 }
 
 func (k *keyring) untrust(args []string) error {
@@ -168,7 +119,7 @@ func (k *keyring) untrust(args []string) error {
 	if len(args) > 1 {
 		key, err := security.ParsePublicKey(args[1])
 		if err != nil {
-			return usageError{fmt.Errorf("keys untrust: %w", err)}
+			return usageError{err}
 		}
 		public = &key
 	}
@@ -201,5 +152,5 @@ func (k *keyring) printList(all []security.Trusted) error {
 		}
 		text.WriteByte('\n')
 	}
-	return k.print(list, text.String())
+	return k.call.show(list, text.String())
 }

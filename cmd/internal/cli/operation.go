@@ -34,6 +34,8 @@ type operation struct {
 	values string
 	// local: it is about the node that runs here, and takes the flags that say where that is.
 	local bool
+	// configured: it is about what a configuration says, and takes the flag that says where that is.
+	configured bool
 	// takesCommand: its last arguments are a command with flags of its own. The operation's stand before its first
 	// argument, or before --.
 	takesCommand bool
@@ -96,7 +98,7 @@ func (o *operation) run(ctx context.Context, args []string, s streams) error {
 	}
 	switch n := len(c.args); {
 	case n < o.least:
-		return usageError{hinted{fmt.Errorf("%s: an argument is missing", o.name), "steward " + o.usage()}}
+		return usageError{hinted{fmt.Errorf("%s: %s is missing", o.name, o.missing(n)), "steward " + o.usage()}}
 	case o.most >= 0 && n > o.most:
 		return usageError{hinted{fmt.Errorf("%s: %q is one argument too many", o.name, c.args[o.most]), "steward " + o.usage()}}
 	}
@@ -132,8 +134,10 @@ func (o *operation) flags(c *call) (*flag.FlagSet, func(context.Context, *call) 
 	if o.result != nil {
 		flags.BoolVar(&c.json, "json", false, "print JSON")
 	}
-	if o.local {
+	if o.local || o.configured {
 		flags.StringVar(&c.configFolder, "configFolder", "", "`FOLDER` of the node's configuration (default ./etc, or CONFIGFOLDER in the environment)")
+	}
+	if o.local {
 		flags.StringVar(&c.socketFolder, "socketFolder", "", "`FOLDER` of the node's sockets (default: as its configuration says)")
 	}
 	return flags, do
@@ -166,6 +170,20 @@ func (c *call) parse(flags *flag.FlagSet, args []string, command bool) error {
 
 func (o *operation) usage() string {
 	return strings.TrimSpace(o.name + " [flags] " + o.args)
+}
+
+// missing is what has to stand behind n arguments.
+func (o *operation) missing(n int) string {
+	for arg := range strings.FieldsSeq(o.args) {
+		if strings.HasPrefix(arg, "[") {
+			continue // it may be left out
+		}
+		if n == 0 {
+			return strings.TrimSuffix(arg, "...")
+		}
+		n--
+	}
+	return "an argument"
 }
 
 func (o *operation) help(w io.Writer) error {
@@ -275,8 +293,10 @@ func (c *call) local(ctx context.Context) (*client.Client, error) {
 }
 
 // printJSON writes a value on one line.
-func (c *call) printJSON(v any) error {
-	e := json.NewEncoder(c.out)
+func (c *call) printJSON(v any) error { return encodeLine(c.out, v) }
+
+func encodeLine(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -17,57 +16,32 @@ import (
 	"steward/security/enroll"
 )
 
-const revokeHelp = `steward revoke, on central, takes all keys of a node out of the fleet: the broker of central cuts it off
+func revokeOperation() operation {
+	return operation{
+		name: "revoke", args: "NODE", least: 1, most: 1, configured: true, values: "nodes",
+		short: "take the keys of a node out of the fleet",
+		about: `revoke takes, on central, all keys of a node out of the fleet: the broker of central cuts it off
 and lets it in no more, and all other nodes are told, by a message that central signs, that its keys
-count for nothing. The node of central that runs takes note by itself; one that does not, when it starts.
-
-usage: steward revoke [flags] NODE
-
-  steward revoke ship7 -yes
-
-  -yes                   do not ask
-  -configFolder FOLDER   that of central (default ./etc, or CONFIGFOLDER in the environment)
-
-exit codes: 0 done, 1 failed, 2 usage
-`
-
-func runRevoke(_ context.Context, args []string, s streams) error {
-	flags := flag.NewFlagSet("revoke", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	yes := flags.Bool("yes", false, "")
-	folder := flags.String("configFolder", "", "")
-	err := flags.Parse(args)
-	name := flags.Arg(0)
-	if err == nil && flags.NArg() > 1 { // flags may stand behind the name
-		err = flags.Parse(flags.Args()[1:])
-		if err == nil && flags.NArg() > 0 {
-			err = fmt.Errorf("%q is one argument too many", flags.Arg(0))
-		}
+count for nothing. The node of central that runs takes note by itself; one that does not, when it starts.`,
+		example: "steward revoke ship7 -yes",
+		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+			yes := flags.Bool("yes", false, "do not ask")
+			return func(_ context.Context, c *call) error {
+				cfg, err := c.config()
+				if err != nil {
+					return err
+				}
+				n := message.Node(c.args[0])
+				switch {
+				case cfg.NodeName != cfg.CentralNodeName:
+					return usageError{fmt.Errorf("keys are revoked on the central node, %s, and this is %s", cfg.CentralNodeName, cfg.NodeName)}
+				case n == cfg.NodeName:
+					return usageError{errors.New("central cannot revoke itself")}
+				}
+				return revoke(cfg, n, *yes, c.streams)
+			}
+		},
 	}
-	if errors.Is(err, flag.ErrHelp) {
-		_, werr := io.WriteString(s.out, revokeHelp)
-		return errors.Join(werr, flag.ErrHelp)
-	}
-	if err == nil && name == "" {
-		err = errors.New("no node")
-	}
-	var cfg *config.Config
-	if err == nil {
-		cfg, err = configOf(s.env, "configFolder", *folder)
-	}
-	if err == nil && cfg.NodeName != cfg.CentralNodeName {
-		err = fmt.Errorf("keys are revoked on the central node, %s, and this is %s", cfg.CentralNodeName, cfg.NodeName)
-	}
-	if err == nil && message.Node(name) == cfg.NodeName {
-		err = errors.New("central cannot revoke itself")
-	}
-	if err != nil {
-		return usageError{hinted{fmt.Errorf("revoke: %w", err), "steward revoke -h"}}
-	}
-	if err := revoke(cfg, message.Node(name), *yes, s); err != nil {
-		return fmt.Errorf("revoke: %w", err)
-	}
-	return nil
 }
 
 // revoke notes what is revoked before it takes it off the list of what is trusted: whatever comes in

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -32,7 +34,8 @@ func runOperation() operation {
 		short: "run a command on other nodes, and print what it writes",
 		about: `run has nodes run a command, and prints what it writes on stdout, before each line the node when there are
 several, and then the beginning of what it wrote on stderr. The messages are kept until a node is there to take them; Ctrl-C
-leaves them so, and says how to take them back. Commands for one node run one after the other. The command is no line for a shell:
+leaves them so, and says how to take them back. On a terminal a line for each node says how it stands, and Ctrl-C
+asks whether to take back what was not delivered. Commands for one node run one after the other. The command is no line for a shell:
 sh -c 'LINE' is one.`,
 		example: "steward run ship1 -- df -h\nsteward run -timeout 1m ship1,ship2 -- systemctl restart ntp\nsteward run -stream -timeout 1h ship1 -- tail -f /var/log/syslog\nsteward run -detach ship1 -- apt-get -y upgrade",
 		exits:   "of one node: that of its command; of several: 1 some failed; 3 some nodes did not answer, 4 denied, 5 timed out",
@@ -71,10 +74,27 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 		bounded, cancel = context.WithTimeout(ctx, inWhole(r.timeout))
 		defer cancel()
 	}
-	shown := c.outputOf(e)
-	err = e.wait(bounded, shown.write, func(x *errand, a *client.Away) { c.tellAway("run", x, a, "the message waits") })
+	lines := c.runLive(bounded, e, r.timeout)
+	if lines != nil {
+		defer lines.stop()
+	}
+	shown := c.outputOf(e, lines)
+	err = e.wait(bounded, shown.write, func(x *errand, a *client.Away) {
+		if lines != nil {
+			lines.noteAway(x, a)
+			return
+		}
+		c.tellAway("run", x, a, "the message waits")
+	})
+	if lines != nil {
+		lines.stop()
+	}
 	switch {
 	case ctx.Err() != nil:
+		if lines != nil {
+			lines.rest()
+			c.takeBack(e)
+		}
 		c.left(e)
 		return ctx.Err()
 	case err != nil && !errors.Is(err, context.DeadlineExceeded):
@@ -83,7 +103,41 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 	if err := shown.end(); err != nil {
 		return err
 	}
-	return c.outcome(e, shown)
+	err = c.outcome(e, shown)
+	if lines != nil {
+		lines.sum()
+	}
+	return err
+}
+
+// takeBack asks whether messages that were not delivered are to be taken back, and does so. A second Ctrl-C leaves
+// them, and ends the program.
+func (c *call) takeBack(e *errands) {
+	var nodes, ids []string
+	for _, x := range e.all {
+		if l := x.status.Sent; l != nil && l.State == message.StateAccepted {
+			nodes, ids = append(nodes, string(x.Node)), append(ids, x.ID.String())
+		}
+	}
+	if len(ids) == 0 || c.terminal(c.in) == nil {
+		return
+	}
+	fmt.Fprintf(c.err, "Not delivered to %s. Leave it in the queue, or take it back? [L/t] ", strings.Join(nodes, ", "))
+	line, err := bufio.NewReader(c.in).ReadString('\n')
+	if answer := strings.ToLower(strings.TrimSpace(line)); err != nil || !strings.HasPrefix("take it back", cmp.Or(answer, "l")) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookPatience)
+	defer cancel()
+	_, err = e.local.Remove(ctx, client.Filter{IDs: ids})
+	if err = errors.Join(err, e.look(ctx)); err != nil {
+		fmt.Fprintf(c.err, "steward: run: take it back: %v\n", err)
+	}
+	for _, x := range e.all {
+		if l := x.status.Sent; l != nil && l.State == message.StateRemoved {
+			fmt.Fprintf(c.err, "taken back: message %s for %s\n", x.ID, x.Node)
+		}
+	}
 }
 
 // detached says what was handed in.
@@ -125,7 +179,7 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 				return err
 			}
 		} else if l.Stderr != "" {
-			w := prefixed{w: c.err, prefix: shown.prefix(x)}
+			w := prefixed{w: c.err, prefix: shown.prefix(x), whole: true}
 			w.write([]byte(strings.TrimSuffix(l.Stderr, "\n") + "\n"))
 		}
 		if code == exitDone {
@@ -134,7 +188,7 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 		command := code == exitFailed && l.Exit != 0 && len(e.all) == 1
 		if command {
 			code = l.Exit // what it says is said
-		} else if !c.json {
+		} else if !c.json && shown.live == nil {
 			fmt.Fprintf(c.err, "steward: run: %s: %s\n", x.Node, strings.Join(strings.Fields(why), " "))
 		}
 		codes[code] = true
@@ -146,14 +200,19 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 type outputs struct {
 	c       *call
 	several bool
+	live    *runLive // nil without a terminal
 	lines   map[*errand]*prefixed
 	kept    map[*errand]*bytes.Buffer // with -json
 }
 
-func (c *call) outputOf(e *errands) *outputs {
-	o := &outputs{c: c, several: len(e.all) > 1, lines: map[*errand]*prefixed{}, kept: map[*errand]*bytes.Buffer{}}
+func (c *call) outputOf(e *errands, lines *runLive) *outputs {
+	o := &outputs{c: c, several: len(e.all) > 1, live: lines, lines: map[*errand]*prefixed{}, kept: map[*errand]*bytes.Buffer{}}
+	out := c.out
+	if lines != nil && c.terminal(c.out) != nil {
+		out = aboveLive{&lines.live, c.err} // the same terminal
+	}
 	for _, x := range e.all {
-		o.lines[x] = &prefixed{w: c.out, prefix: o.prefix(x)}
+		o.lines[x] = &prefixed{w: out, prefix: o.prefix(x), whole: o.several || lines != nil}
 		o.kept[x] = new(bytes.Buffer)
 	}
 	return o
@@ -171,6 +230,9 @@ func (o *outputs) write(x *errand, piece []byte) error {
 		o.kept[x].Write(piece)
 		return nil
 	}
+	if o.live != nil {
+		o.live.noteOutput(x)
+	}
 	return o.lines[x].write(piece)
 }
 
@@ -186,27 +248,30 @@ func (o *outputs) end() error {
 	return nil
 }
 
-// prefixed writes whole lines behind a prefix, or anything at once without one.
+// prefixed writes whole lines behind a prefix, or, if they need not be whole, anything at once.
 type prefixed struct {
 	w      io.Writer
 	prefix string
+	whole  bool
 	rest   []byte
 }
 
 func (p *prefixed) write(piece []byte) error {
-	if p.prefix == "" {
+	if !p.whole {
 		_, err := p.w.Write(piece)
 		return err
 	}
 	p.rest = append(p.rest, piece...)
-	for {
-		i := bytes.IndexByte(p.rest, '\n')
-		if i < 0 {
-			return nil
-		}
-		if _, err := fmt.Fprintf(p.w, "%s%s\n", p.prefix, p.rest[:i]); err != nil {
-			return err
-		}
-		p.rest = p.rest[i+1:]
+	end := bytes.LastIndexByte(p.rest, '\n') + 1
+	if end == 0 {
+		return nil
 	}
+	var b bytes.Buffer
+	for line := range bytes.Lines(p.rest[:end]) {
+		b.WriteString(p.prefix)
+		b.Write(line)
+	}
+	p.rest = p.rest[end:]
+	_, err := p.w.Write(b.Bytes())
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -35,7 +36,7 @@ log (<databaseFolder>/<node>.audit.log): their messages are sent again.`,
 		example: "steward send example/req_cli_command.json\nsteward send -wait -timeout 10m upgrade.json\ngrep 06h0cc2c8w0000012d09p1y690 lib/central.audit.log | steward send -",
 		exits:   "1 not all were accepted; with -wait: 1 some failed, 3 some were not delivered, 4 denied, 5 timed out",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
-			wait := flags.Bool("wait", false, "wait until all have ended, and their replies are here; say of those that did not end well how they did")
+			wait := flags.Bool("wait", false, "wait until all have ended, and their replies are here, with a bar on a terminal; say of those that did not end well how they did")
 			timeout := flags.Duration("timeout", 0, "give up waiting after this `TIME`, such as 90s or 10m (default: never)")
 			return func(ctx context.Context, c *call) error { return send(ctx, c, *wait, *timeout) }
 		},
@@ -86,29 +87,43 @@ func (c *call) waitFor(ctx context.Context, local *client.Client, ids []message.
 		defer cancel()
 	}
 	codes := map[int]bool{}
-	ended := 0
-	progress := c.progress()
+	ended, failed, began := 0, 0, time.Now()
+	// A long batch has a bar on a terminal; elsewhere nobody needs it.
+	var bar *live
+	errOut, out := c.err, c.out
+	if file := c.terminal(c.err); file != nil {
+		bar = &live{file: file}
+		errOut = aboveLive{bar, c.err}
+		if c.terminal(c.out) != nil {
+			out = aboveLive{bar, c.err} // the same terminal
+		}
+	}
 	var err error
-	for st, failed := range local.Ends(ctx, ids...) {
-		if err = failed; err != nil {
+	for st, cut := range local.Ends(ctx, ids...) {
+		if err = cut; err != nil {
 			break
 		}
 		ended++
 		why, code := howEnded(&st)
 		codes[code] = true
-		progress("")
 		if code != exitDone {
-			fmt.Fprintf(c.err, "steward: send: %s: %s\n", st.ID, strings.Join(strings.Fields(why), " "))
+			failed++
+			fmt.Fprintf(errOut, "steward: send: %s: %s\n", st.ID, strings.Join(strings.Fields(why), " "))
 		}
 		if c.json {
 			l := st.Life()
-			if err = c.printJSON(sentMessage{st.ID, l.State, l.Code, l.Text}); err != nil {
+			if err = encodeLine(out, sentMessage{st.ID, l.State, l.Code, l.Text}); err != nil {
 				break
 			}
 		}
-		progress(fmt.Sprintf("%d of %d have ended", ended, len(ids)))
+		if bar != nil {
+			columns, _ := sizeOf(bar.file)
+			bar.draw(progressBar(ended, failed, len(ids), time.Since(began), columns))
+		}
 	}
-	progress("")
+	if bar != nil {
+		bar.draw()
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return exitError{hinted{fmt.Errorf("%d of %d have not ended after %v", len(ids)-ended, len(ids), timeout), "steward status ID says for what one waits"}, exitTimeout}
 	}
@@ -133,17 +148,21 @@ func exitOf(codes map[int]bool) error {
 	return exitStatus(code)
 }
 
-// progress returns what puts a line on a terminal in the place of the last one. Where there is no terminal,
-// nobody needs it.
-func (c *call) progress() func(line string) {
-	file, ok := c.err.(*os.File)
-	if !ok {
-		return func(string) {}
+// progressBar says in a line how far it has come.
+func progressBar(ended, failed, all int, took time.Duration, columns int) string {
+	text := fmt.Sprintf(" %d of %d have ended", ended, all)
+	if failed > 0 {
+		text += fmt.Sprintf(", %d not well", failed)
 	}
-	if fi, err := file.Stat(); err != nil || fi.Mode()&os.ModeCharDevice == 0 {
-		return func(string) {}
+	if s := took.Seconds(); s > 0 && ended < all {
+		text += fmt.Sprintf("; %s/s, %s left", rate(float64(ended)/s), wholeSpan(took*time.Duration(all-ended)/time.Duration(ended)))
 	}
-	return func(line string) { fmt.Fprintf(file, "\r\x1b[K%s", line) }
+	wide := min(40, columns-3-widthOf(text))
+	if wide < 5 {
+		return strings.TrimSpace(text)
+	}
+	full := wide * ended / all
+	return "[" + strings.Repeat("#", full) + strings.Repeat(".", wide-full) + "]" + text
 }
 
 // sendFile hands in what a file holds, and returns the ids of what was accepted.
@@ -152,7 +171,10 @@ func sendFile(ctx context.Context, local *client.Client, name string, stdin io.R
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, err
+			if no := new(fs.PathError); errors.As(err, &no) {
+				err = no.Err // the name is said
+			}
+			return nil, hinted{err, "a FILE holds messages as JSON or YAML; - is the standard input"}
 		}
 		defer f.Close()
 		in = f

@@ -49,11 +49,18 @@ func span(d time.Duration) string {
 	case d < time.Minute:
 		return fmt.Sprintf("%.0fs", d.Seconds())
 	case d < time.Hour:
-		return strings.TrimSuffix(d.Truncate(time.Second).String(), "0s")
+		return twoUnits(int(d/time.Minute), "m", int(d/time.Second)%60, "s")
 	case d < 48*time.Hour:
-		return strings.TrimSuffix(strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s"), "0m")
+		return twoUnits(int(d/time.Hour), "h", int(d/time.Minute)%60, "m")
 	}
 	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+func twoUnits(n int, unit string, rest int, smaller string) string {
+	if rest == 0 {
+		return fmt.Sprintf("%d%s", n, unit)
+	}
+	return fmt.Sprintf("%d%s%d%s", n, unit, rest, smaller)
 }
 
 // clock is a moment, to the millisecond, by the clock of this machine.

@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,139 +21,121 @@ import (
 	"steward/security/enroll"
 )
 
-const tokenHelp = `steward token, on central, makes the tokens with which new nodes are enrolled: steward enroll TOKEN. A
-token is a secret, is for one node, counts once, and for a while. The node of central that runs takes
-note of it by itself.
+func tokenOperations() []operation {
+	const about = ` A token is a secret, is for one node, counts once, and for a while. The node of central that runs takes
+note of it by itself.`
+	return []operation{
+		{
+			name: "token list", configured: true, result: []shownToken{},
+			short:   "the tokens that there are, and who used them",
+			about:   "token list prints the tokens that central has made, without the secret." + about,
+			example: "steward token list",
+			define: func(*flag.FlagSet) func(context.Context, *call) error {
+				return func(_ context.Context, c *call) error { return onCentral(c, tokenList) }
+			},
+		},
+		{
+			name: "token new", configured: true, result: shownToken{},
+			short:   "make a token for a new node",
+			about:   "token new makes, on central, a token with which a new node is enrolled: steward enroll TOKEN." + about,
+			example: "steward token new -node ship1\nsteward token new -node ship1 -ttl 15m -address tls://central.example:4222",
+			define: func(flags *flag.FlagSet) func(context.Context, *call) error {
+				var f tokenFlags
+				flags.StringVar(&f.node, "node", "", "`NAME` as which the other node is to be enrolled")
+				flags.StringVar(&f.address, "address", "", "where that node finds the broker, as `ADDRESS[,...]` (default: the embedded broker of this node, or its brokerAddress)")
+				flags.StringVar(&f.ca, "ca", "", "`FILE` with which the certificate of the broker is checked (default: the authority of this node, or rootCAPath)")
+				flags.DurationVar(&f.ttl, "ttl", time.Hour, "how long the token lasts, as a `TIME` such as 15m (default 1h, at most 720h)")
+				return func(_ context.Context, c *call) error { return onCentral(c, f.make) }
+			},
+		},
+		{
+			name: "token rm", args: "NODE|KEY", least: 1, most: 1, configured: true, result: tokensRemoved{}, values: "nodes",
+			short:   "take a token back",
+			about:   "token rm takes back, on central, the tokens for a node, or the one with a key.",
+			example: "steward token rm ship1",
+			define: func(*flag.FlagSet) func(context.Context, *call) error {
+				return func(_ context.Context, c *call) error { return onCentral(c, tokenRemove) }
+			},
+		},
+	}
+}
 
-usage: steward token new [flags] -node NAME
-       steward token list [flags]
-       steward token rm [flags] NODE|KEY
+// onCentral has something done with the configuration of the central node.
+func onCentral(c *call, do func(*call, *config.Config) error) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	if cfg.NodeName != cfg.CentralNodeName {
+		return usageError{fmt.Errorf("tokens are made on the central node, %s, and this is %s", cfg.CentralNodeName, cfg.NodeName)}
+	}
+	return do(c, cfg)
+}
 
-  steward token new -node ship1
-  steward token new -node ship1 -ttl 15m -address tls://central.example:4222
-
-  -node NAME             new: as which the other node is to be enrolled
-  -ttl TIME              new: how long the token lasts, such as 15m (default 1h, at most 720h)
-  -address ADDRESS[,...] new: where that node finds the broker (default: the embedded broker of this
-                         node, or its brokerAddress)
-  -ca FILE               new: what the certificate of the broker is checked with (default: the authority
-                         of this node, or rootCAPath)
-  -configFolder FOLDER   that of central (default ./etc, or CONFIGFOLDER in the environment)
-  -json                  print JSON
-
-exit codes: 0 done, 1 failed, 2 usage
-`
+// show prints v as JSON, or else the text.
+func (c *call) show(v any, text string) error {
+	if c.json {
+		return c.printJSON(v)
+	}
+	_, err := io.WriteString(c.out, text)
+	return err
+}
 
 // maxTTL bounds how long a token lasts: a secret that lies about for longer is a door.
 const maxTTL = 30 * 24 * time.Hour
 
+// tokenFlags say which token is made.
 type tokenFlags struct {
-	*flag.FlagSet
-	cfg               *config.Config
 	node, address, ca string
 	ttl               time.Duration
-	json              bool
-	out               io.Writer
-}
-
-var tokenCommands = map[string]struct {
-	args int
-	run  func(*tokenFlags) error
-}{
-	"new":  {0, tokenNew},
-	"list": {0, tokenList},
-	"rm":   {1, tokenRemove},
-}
-
-func runToken(_ context.Context, args []string, s streams) error {
-	name := ""
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		name, args = args[0], args[1:]
-	}
-	f := &tokenFlags{FlagSet: flag.NewFlagSet("token", flag.ContinueOnError), out: s.out}
-	f.SetOutput(io.Discard)
-	folder := f.String("configFolder", "", "")
-	f.BoolVar(&f.json, "json", false, "")
-	if name == "new" {
-		f.StringVar(&f.node, "node", "", "")
-		f.StringVar(&f.address, "address", "", "")
-		f.StringVar(&f.ca, "ca", "", "")
-		f.DurationVar(&f.ttl, "ttl", time.Hour, "")
-	}
-	err := f.Parse(args)
-	command, ok := tokenCommands[name]
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		_, werr := io.WriteString(s.out, tokenHelp)
-		return errors.Join(werr, flag.ErrHelp)
-	case !ok:
-		err = fmt.Errorf("%s is not a command", message.Quote(name))
-	case err == nil && f.NArg() != command.args:
-		err = fmt.Errorf("%d arguments", f.NArg())
-	case err == nil && f.ttl > maxTTL || f.ttl < 0:
-		err = fmt.Errorf("-ttl %v: want at most %v", f.ttl, maxTTL)
-	}
-	if err == nil {
-		f.cfg, err = configOf(s.env, "configFolder", *folder)
-	}
-	if err == nil && f.cfg.NodeName != f.cfg.CentralNodeName {
-		err = fmt.Errorf("tokens are made on the central node, %s, and this is %s", f.cfg.CentralNodeName, f.cfg.NodeName)
-	}
-	if err != nil {
-		return usageError{hinted{fmt.Errorf("token %s: %w", name, err), "steward token -h"}}
-	}
-	if err = command.run(f); err != nil && !errors.As(err, new(usageError)) {
-		return fmt.Errorf("token %s: %w", name, err)
-	}
-	return err
-}
-
-func (f *tokenFlags) print(v any, text string) error {
-	if f.json {
-		return json.NewEncoder(f.out).Encode(v)
-	}
-	_, err := io.WriteString(f.out, text)
-	return err
 }
 
 // shownToken is one line of a list. The token itself is shown once, by the command that makes it.
 type shownToken struct {
-	Token   string       `json:"token,omitempty"`
+	Token   string       `json:"token,omitempty" doc:"the secret; of a new one only"`
 	Node    message.Node `json:"node"`
-	Key     string       `json:"key"`
+	Key     string       `json:"key" doc:"of the token"`
 	Expires time.Time    `json:"expires"`
-	UsedBy  string       `json:"usedBy,omitempty"`
+	UsedBy  string       `json:"usedBy,omitempty" doc:"the key of the node that was enrolled with it"`
 }
 
-func tokenNew(f *tokenFlags) error {
+// tokensRemoved is what rm prints with -json.
+type tokensRemoved struct {
+	Removed int `json:"removed" doc:"how many"`
+}
+
+func (f *tokenFlags) make(c *call, cfg *config.Config) error {
+	if f.ttl > maxTTL || f.ttl < 0 {
+		return usageError{fmt.Errorf("-ttl %v: want at most %v", f.ttl, maxTTL)}
+	}
 	n := message.Node(f.node)
 	if err := n.Check(); err != nil {
-		return usageError{hinted{fmt.Errorf("token new: -node: %w", err), "steward token new -node NAME"}}
+		return usageError{hinted{fmt.Errorf("-node: %w", err), "steward token new -node NAME"}}
 	}
-	if n == f.cfg.NodeName || strings.Contains(f.node, "#") {
-		return usageError{fmt.Errorf("token new: %s cannot be the name of a new node", message.Quote(f.node))}
+	if n == cfg.NodeName || strings.Contains(f.node, "#") {
+		return usageError{fmt.Errorf("%s cannot be the name of a new node", message.Quote(f.node))}
 	}
 	registry, err := methods.Builtin()
 	if err == nil {
-		_, err = node.FleetRules(f.cfg, registry) // with which the node could not be enrolled
+		_, err = node.FleetRules(cfg, registry) // with which the node could not be enrolled
 	}
 	if err != nil {
 		return err
 	}
-	key, _, err := security.EnsureKey(f.cfg.NodeKeyFile)
+	key, _, err := security.EnsureKey(cfg.NodeKeyFile)
 	if err != nil {
 		return err
 	}
-	t := enroll.Token{Node: n, Central: f.cfg.NodeName, CentralKey: key.Public()}
+	t := enroll.Token{Node: n, Central: cfg.NodeName, CentralKey: key.Public()}
 	if f.address != "" {
 		t.Brokers = strings.Split(f.address, ",")
-	} else if t.Brokers, err = node.BrokerAddresses(f.cfg); err != nil {
+	} else if t.Brokers, err = node.BrokerAddresses(cfg); err != nil {
 		return hinted{err, "-address says where the new node finds the broker"}
 	}
 	if f.ca != "" {
 		t.CA, err = os.ReadFile(f.ca)
 	} else {
-		t.CA, err = node.BrokerCA(f.cfg)
+		t.CA, err = node.BrokerCA(cfg)
 	}
 	if err != nil {
 		return err
@@ -170,14 +151,14 @@ func tokenNew(f *tokenFlags) error {
 		return err
 	}
 	expires := time.Now().Add(f.ttl).UTC().Truncate(time.Second)
-	if err := node.Tokens(f.cfg).Add(t.Key.Public(), n, expires); err != nil {
+	if err := node.Tokens(cfg).Add(t.Key.Public(), n, expires); err != nil {
 		return err
 	}
-	return f.print(shownToken{Token: text, Node: n, Key: t.Key.Public().String(), Expires: expires}, text+"\n")
+	return c.show(shownToken{Token: text, Node: n, Key: t.Key.Public().String(), Expires: expires}, text+"\n")
 }
 
-func tokenList(f *tokenFlags) error {
-	list, err := node.Tokens(f.cfg).List()
+func tokenList(c *call, cfg *config.Config) error {
+	list, err := node.Tokens(cfg).List()
 	if err != nil {
 		return err
 	}
@@ -200,26 +181,26 @@ func tokenList(f *tokenFlags) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	return f.print(shown, b.String())
+	return c.show(shown, b.String())
 }
 
-func tokenRemove(f *tokenFlags) error {
-	list, err := node.Tokens(f.cfg).List()
+func tokenRemove(c *call, cfg *config.Config) error {
+	list, err := node.Tokens(cfg).List()
 	if err != nil {
 		return err
 	}
 	removed := 0
 	for _, t := range list {
-		if string(t.Node) != f.Arg(0) && t.Key.String() != f.Arg(0) {
+		if string(t.Node) != c.args[0] && t.Key.String() != c.args[0] {
 			continue
 		}
-		if err := node.Tokens(f.cfg).Remove(t.Key); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := node.Tokens(cfg).Remove(t.Key); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		removed++
 	}
 	if removed == 0 {
-		return hinted{fmt.Errorf("there is no token for %s", message.Quote(f.Arg(0))), "steward token list"}
+		return hinted{fmt.Errorf("there is no token for %s", message.Quote(c.args[0])), "steward token list"}
 	}
-	return f.print(map[string]int{"removed": removed}, "")
+	return c.show(tokensRemoved{removed}, "")
 }

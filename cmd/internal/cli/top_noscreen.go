@@ -1,0 +1,10 @@
+//go:build nobroker
+
+package cli
+
+import (
+	"context"
+	"time"
+)
+
+func runScreen(context.Context, *topWatch, topShown, time.Duration) error { return errNoScreen }
