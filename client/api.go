@@ -104,9 +104,20 @@ type Retried struct {
 	Method message.Method `json:"method"`
 }
 
-// Peer is a node that said hello here, or for which something waits.
+// Key says what is known of the keys of a node.
+type Key string
+
+// What there is to know of them.
+const (
+	KeyTrusted Key = "trusted" // one of them is
+	KeyToken   Key = "token"   // there is a token for it that nobody has used yet
+	KeyRevoked Key = "revoked" // all are revoked
+)
+
+// Peer is a node that is known here: by a key or a token, by a hello, or since something waits for it.
 type Peer struct {
 	Node    message.Node `json:"node"`
+	Key     Key          `json:"key,omitempty" doc:"trusted; token: nobody has used its token yet; revoked; absent when there is none"`
 	Hello   *time.Time   `json:"hello,omitempty" doc:"when its last hello was sent"`
 	Version string       `json:"version,omitempty" doc:"which it said it has"`
 	Text    string       `json:"text,omitempty" doc:"what else it said"`

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,10 +10,12 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -60,13 +63,16 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 func (c *Client) path(socket string) string { return filepath.Join(c.folder, socket) }
 
 // lines asks, and returns the lines of the answer, each valid until the next one. An error is the last.
-func (c *Client) lines(ctx context.Context, method, path string, query url.Values) iter.Seq2[[]byte, error] {
+func (c *Client) lines(ctx context.Context, method, path string, query url.Values, body []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		u := url.URL{Scheme: "http", Host: "node", Path: path, RawQuery: query.Encode()}
-		req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+		req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 		if err != nil {
 			yield(nil, err)
 			return
+		}
+		if body != nil {
+			req.Header["Idempotency-Key"] = nil // for a connection that the node has closed meanwhile; it is not sent
 		}
 		resp, err := c.http.Do(req)
 		if err != nil {
@@ -144,11 +150,11 @@ type gone struct{ error }
 
 func (g gone) Unwrap() []error { return []error{ErrNoNode, g.error} }
 
-var errCutOff = &Error{Text: "the node has cut off its answer", Cause: ErrNoNode}
+var errCutOff error = &Error{Text: "the node has cut off its answer", Cause: ErrNoNode}
 
 // one asks for one value.
 func one[T any](ctx context.Context, c *Client, method, path string, query url.Values) (T, error) {
-	for v, err := range list[T](ctx, c, method, path, query) {
+	for v, err := range list[T](ctx, c, method, path, query, nil) {
 		return v, err
 	}
 	var none T
@@ -156,9 +162,9 @@ func one[T any](ctx context.Context, c *Client, method, path string, query url.V
 }
 
 // list asks for many values.
-func list[T any](ctx context.Context, c *Client, method, path string, query url.Values) iter.Seq2[T, error] {
+func list[T any](ctx context.Context, c *Client, method, path string, query url.Values, body []byte) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		for line, err := range c.lines(ctx, method, path, query) {
+		for line, err := range c.lines(ctx, method, path, query, body) {
 			var v T
 			if err == nil {
 				if err = json.Unmarshal(line, &v); err != nil {
@@ -201,34 +207,85 @@ func (c *Client) Find(ctx context.Context, prefix string) (Status, error) {
 	return one[Status](ctx, c, http.MethodGet, "/v1/messages/"+url.PathEscape(prefix), nil)
 }
 
-// Wait returns when the message has ended, well or not ([Status.Err] says which), or when ctx does. A node that has answered this
-// client before, and does not any more, is waited for: it may be on its way through a restart. Errors are
-// those of [Client.Status].
+// Wait returns when the message has ended, well or not ([Status.Err] says which), or when ctx does. See [Client.Ends].
 func (c *Client) Wait(ctx context.Context, id message.ID) (Status, error) {
-	for pause, lost := shortestPause, false; ; pause = min(2*pause, longestPause) {
-		st, err := one[Status](ctx, c, http.MethodGet, "/v1/messages/"+id.String(), url.Values{"wait": {"true"}})
-		var no *Error
-		if err == nil || !c.reached.Load() || !errors.As(err, &no) || !errors.Is(err, ErrNoNode) && no.Status != http.StatusServiceUnavailable {
-			return st, err
+	for st, err := range c.Ends(ctx, id) {
+		return st, err
+	}
+	return Status{}, errCutOff // never: there is one end
+}
+
+// Ends returns where the messages are, each when it has ended, in the order in which they do; 100,000 at most. A node that has answered this
+// client before, and does not any more, is waited for: it may be on its way through a restart. An error
+// is the last: that of ctx, or one of those of [Client.Status].
+func (c *Client) Ends(ctx context.Context, ids ...message.ID) iter.Seq2[Status, error] {
+	return func(yield func(Status, error) bool) {
+		open := map[message.ID]bool{}
+		for _, id := range ids {
+			open[id] = true
 		}
-		if !lost && errors.Is(err, ErrNoNode) {
-			if lost = true; c.Lost != nil {
-				c.Lost(err)
+		lost := false
+		for pause := shortestPause; len(open) > 0; pause = min(2*pause, longestPause) {
+			body, err := json.Marshal(slices.Collect(maps.Keys(open)))
+			if err != nil {
+				yield(Status{}, err)
+				return
+			}
+			err = errCutOff // unless another one comes, or all have ended
+			for st, failed := range list[Status](ctx, c, http.MethodPost, "/v1/ends", nil, body) {
+				if err = failed; failed != nil {
+					break
+				}
+				err, lost, pause = errCutOff, false, shortestPause
+				delete(open, st.ID)
+				if !yield(st, nil) {
+					return
+				}
+			}
+			if len(open) == 0 {
+				return
+			}
+			if err = c.lostBy(err, &lost); err == nil {
+				err = wait(ctx, pause)
+			}
+			if err != nil {
+				yield(Status{}, err)
+				return
 			}
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return Status{}, ctx.Err()
+	}
+}
+
+// lostBy returns nil for an error that may pass: the node restarts, or has too much to do. Of the first it tells once, which lost notes.
+func (c *Client) lostBy(err error, lost *bool) error {
+	var no *Error
+	gone := errors.Is(err, ErrNoNode)
+	if !c.reached.Load() || !errors.As(err, &no) || !gone && no.Status != http.StatusServiceUnavailable {
+		return err
+	}
+	if gone && !*lost {
+		if *lost = true; c.Lost != nil {
+			c.Lost(err)
 		}
+	}
+	return nil
+}
+
+// wait returns after d, or with the error of ctx at its end.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
 // Queue returns the streams in which something waits, sorted by receiver and method; of f, To and Method count.
 func (c *Client) Queue(ctx context.Context, f Filter) iter.Seq2[Stream, error] {
-	return list[Stream](ctx, c, http.MethodGet, "/v1/queue", f.values())
+	return list[Stream](ctx, c, http.MethodGet, "/v1/queue", f.values(), nil)
 }
 
 // Queued returns the messages that wait, in their order, or those that were given up, oldest first: those that fit, and
@@ -236,19 +293,19 @@ func (c *Client) Queue(ctx context.Context, f Filter) iter.Seq2[Stream, error] {
 func (c *Client) Queued(ctx context.Context, f Filter, n int) iter.Seq2[Queued, error] {
 	query := f.values()
 	query.Set("n", strconv.Itoa(n))
-	return list[Queued](ctx, c, http.MethodGet, "/v1/queue/messages", query)
+	return list[Queued](ctx, c, http.MethodGet, "/v1/queue/messages", query, nil)
 }
 
 // Remove takes messages off the queue, or with f.GivenUp forgets those that were given up, and returns what is
 // removed, stream by stream: after an error, too. A message that was under way may arrive all the same.
 func (c *Client) Remove(ctx context.Context, f Filter) ([]Removed, error) {
-	return all(list[Removed](ctx, c, http.MethodDelete, "/v1/queue", f.values()))
+	return all(list[Removed](ctx, c, http.MethodDelete, "/v1/queue", f.values(), nil))
 }
 
 // Retry sends messages again that were given up, and returns those that are on their way, in order, with their new ids: after an
 // error, too.
 func (c *Client) Retry(ctx context.Context, f Filter) ([]Retried, error) {
-	return all(list[Retried](ctx, c, http.MethodPost, "/v1/queue/retry", f.values()))
+	return all(list[Retried](ctx, c, http.MethodPost, "/v1/queue/retry", f.values(), nil))
 }
 
 // Processes returns the processes of the node.
@@ -256,7 +313,15 @@ func (c *Client) Processes(ctx context.Context) (Process, error) {
 	return one[Process](ctx, c, http.MethodGet, "/v1/processes", nil)
 }
 
+// Errors returns the last n lines of the error log of the node, 0 being all, sorted by their times: of the errors of one node, or when
+// that is empty, of all that tell this one. With follow it goes on with what is written, until ctx ends, and 0 is none of what was before. A
+// line begins with the time at which its sender accepted it, as in RFC 3339, and the id of the message that brought it.
+func (c *Client) Errors(ctx context.Context, of message.Node, n int, follow bool) iter.Seq2[string, error] {
+	query := url.Values{"node": {string(of)}, "n": {strconv.Itoa(n)}, "follow": {strconv.FormatBool(follow)}}
+	return list[string](ctx, c, http.MethodGet, "/v1/errors", query, nil)
+}
+
 // Nodes returns the nodes that said hello to this one, or for which something waits, sorted.
 func (c *Client) Nodes(ctx context.Context) iter.Seq2[Peer, error] {
-	return list[Peer](ctx, c, http.MethodGet, "/v1/nodes", nil)
+	return list[Peer](ctx, c, http.MethodGet, "/v1/nodes", nil, nil)
 }

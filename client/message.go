@@ -48,7 +48,7 @@ type Message struct {
 
 	// Operation is for message.MethodOpCommand.
 	Operation *message.Operation
-	// From is another node in whose name the message is; the reply goes there.
+	// From is another node in whose name the message is, and to which the reply goes. It is for messages to the node itself alone.
 	From message.Node
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,8 +25,6 @@ const (
 	askedFile   = "reply"
 	// outputEvery is how often a reply file is looked at for more.
 	outputEvery = 50 * time.Millisecond
-	// mostWaiting bounds how many messages the node is asked about at a time.
-	mostWaiting = 16
 	// awayAfter is how long a node may take before it is told that it is away.
 	awayAfter = 500 * time.Millisecond
 	// pieceSize bounds what of an output is handed on, and in memory, at a time.
@@ -187,27 +186,20 @@ type ended struct {
 	err    error
 }
 
-// ends waits for those that have not ended, so many at a time. There is room for all that comes.
+// ends waits for those that have not ended. There is room for all that comes.
 func (r *Replies) ends(ctx context.Context, over *sync.WaitGroup) <-chan ended {
-	open := make(chan *reply, len(r.all))
+	open := map[message.ID]*reply{}
 	for _, x := range r.all {
 		if x.end == nil {
-			open <- x
+			open[x.ID] = x
 		}
 	}
-	close(open)
-	ends := make(chan ended, len(open))
-	for range min(len(open), mostWaiting) {
-		over.Go(func() {
-			for x := range open {
-				st, err := r.c.Wait(ctx, x.ID)
-				ends <- ended{x, st, err}
-				if err != nil {
-					return
-				}
-			}
-		})
-	}
+	ends := make(chan ended, len(open)+1)
+	over.Go(func() {
+		for st, err := range r.c.Ends(ctx, slices.Collect(maps.Keys(open))...) {
+			ends <- ended{open[st.ID], st, err}
+		}
+	})
 	return ends
 }
 
@@ -248,6 +240,7 @@ func (l *loop) end(x *reply, st Status) {
 
 // away tells of nodes that have not taken their messages.
 func (l *loop) away(ctx context.Context) {
+	var hellos map[message.Node]*time.Time
 	for _, x := range l.r.all {
 		if l.over || x.end != nil {
 			continue
@@ -257,13 +250,15 @@ func (l *loop) away(ctx context.Context) {
 		if err != nil || st.Sent == nil || st.Sent.State != message.StateAccepted || d == nil || d.Linked && d.Reason == "" {
 			continue
 		}
-		a := &Away{Linked: d.Linked, Reason: d.Reason}
-		for p, err := range l.r.c.Nodes(ctx) { // without it there is less to say
-			if err == nil && p.Node == x.Node {
-				a.Hello = p.Hello
+		if hellos == nil {
+			hellos = map[message.Node]*time.Time{}
+			for p, err := range l.r.c.Nodes(ctx) { // without them there is less to say
+				if err == nil {
+					hellos[p.Node] = p.Hello
+				}
 			}
 		}
-		l.hand(x, Part{Away: a})
+		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Hello: hellos[x.Node]}})
 	}
 }
 
@@ -318,8 +313,18 @@ func (r *Replies) Withdraw(ctx context.Context) error {
 		return nil
 	}
 	_, err := r.c.Remove(ctx, Filter{IDs: ids})
-	_, gone := r.c.Remove(ctx, Filter{IDs: ids, GivenUp: true})
-	if err = errors.Join(err, gone); err != nil {
+	_, forget := r.c.Remove(ctx, Filter{IDs: ids, GivenUp: true})
+	err = errors.Join(err, forget)
+	for _, x := range r.all {
+		if x.end != nil || err != nil {
+			continue
+		}
+		var st Status
+		if st, err = r.c.Status(ctx, x.ID); st.Ended {
+			x.end = &st
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("take back what was asked: %w", err)
 	}
 	return nil

@@ -64,9 +64,9 @@ func options(methods []Method) ([]option, error) {
 		text("subscribersDataFolder", "./var", "folder below which methods write files; no other folder or file of these settings may be in it", func(c *Config) *string { return &c.SubscribersDataFolder }, notEmpty),
 	)
 	group("Ways in",
-		text("socketOwner", "", "user, by name or number, to whom steward.sock belongs; empty = that of the node. Another one takes root", func(c *Config) *string { return &c.SocketOwner }, anything),
-		text("socketGroup", "", "group, by name or number, of steward.sock; empty = that of the node. Let it into socketFolder, too", func(c *Config) *string { return &c.SocketGroup }, anything),
-		socketMode("socketMode", "0600", "mode of steward.sock; 0660 lets all users of its group send messages as this node"),
+		text("socketOwner", "", "user, by name or number, to whom steward.sock and control.sock belong; empty = that of the node. Another one takes root", func(c *Config) *string { return &c.SocketOwner }, anything),
+		text("socketGroup", "", "group, by name or number, of steward.sock and control.sock; empty = that of the node. Let it into socketFolder, too", func(c *Config) *string { return &c.SocketGroup }, anything),
+		socketMode("socketMode", "0600", "mode of steward.sock and control.sock; 0660 lets all users of its group send messages as this node, and ask it"),
 		text("tcpListener", "", "host:port on which messages are taken as on steward.sock, from everybody who reaches it; without a host it is loopback; empty = off", func(c *Config) *string { return &c.TCPListener }, listenAddress),
 		text("readFolder", "", "folder of which every file that is moved in is read and then put into done or failed; empty = off", func(c *Config) *string { return &c.ReadFolder }, anything),
 		text("inFile", "", "file to which messages can be appended, such as ./inmsg.txt; what was read is erased; empty = off", func(c *Config) *string { return &c.InFile }, anything),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"steward/message"
@@ -36,14 +37,24 @@ func (l lineLog) line(ctx context.Context, c *process.Call) error {
 // text. Line breaks and other control characters are escaped, so that no text can pass for
 // two lines.
 func logLine(m *message.Message, text string) []byte {
+	return lineAt(m.Accepted, m.ID.String()+" "+oneLine(text))
+}
+
+// oneLine escapes line breaks and other control characters of a text.
+func oneLine(text string) string {
 	text = strings.TrimSpace(text)
 	if strings.IndexFunc(text, unicode.IsControl) >= 0 {
 		q := strconv.Quote(text)
 		text = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
 	}
-	b := m.Accepted.UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z07:00")
-	b = append(b, ' ')
-	b = append(b, m.ID.String()...)
+	return text
+}
+
+// lineTime is how a line begins.
+const lineTime = "2006-01-02T15:04:05.000Z07:00"
+
+func lineAt(at time.Time, text string) []byte {
+	b := at.UTC().AppendFormat(nil, lineTime)
 	b = append(b, ' ')
 	return append(append(b, text...), '\n')
 }

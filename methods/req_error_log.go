@@ -2,6 +2,8 @@ package methods
 
 import (
 	"path"
+	"strings"
+	"time"
 
 	"steward/message"
 	"steward/process"
@@ -18,11 +20,24 @@ var errorLog = appender{
 		}
 		var b []byte
 		for _, text := range texts {
-			b = append(b, logLine(m, text)...)
+			b = append(b, errorLine(m.Accepted, text)...)
 		}
 		return b
 	},
 	rotate: rotateAt,
+}
+
+// errorLine makes one line of what failed. What the error kernel of a node writes begins with the time at which it
+// failed, and has the id of the message that it is about, if there is one: the time at which this message about it was
+// accepted, and the id of that, would only be in the way.
+func errorLine(accepted time.Time, text string) []byte {
+	text = oneLine(text)
+	if head, rest, _ := strings.Cut(text, " "); strings.HasPrefix(head, "time=") {
+		if at, err := time.Parse(lineTime, head[len("time="):]); err == nil {
+			accepted, text = at, rest
+		}
+	}
+	return lineAt(accepted, text)
 }
 
 var _ = register(process.Spec{

@@ -494,6 +494,9 @@ func (r *Router) takeHeard() []message.Node {
 // answer takes what arrives on the ack subjects to the publisher that waits for it, or to the inquiry.
 func (r *Router) answer(d Delivery) {
 	token := d.Subject[strings.LastIndexByte(d.Subject, '.')+1:]
+	if token == ProbeToken {
+		return
+	}
 	if strings.Contains(token, answerMark) {
 		r.hearAnswer(token, d)
 		return

@@ -19,8 +19,8 @@ import (
 
 // Verifier says whose signature something bears. *security.Keyring is one.
 type Verifier interface {
-	// Verify returns the nodes for which the key speaks, or security.ErrUnknownKey or
-	// security.ErrBadSignature.
+	// Verify returns the nodes for which the key speaks, or security.ErrUnknownKey, which may be a
+	// *security.RevokedError, or security.ErrBadSignature.
 	Verify(purpose string, text []byte, k security.PublicKey, sig []byte) ([]message.Node, error)
 	// Known reports whether any key speaks for a node.
 	Known(message.Node) bool
@@ -173,10 +173,15 @@ func (s *Signatures) check(purpose, subject, reply string, data []byte) (proof, 
 	}
 	p := proof{signed: true, key: sig.Key, mine: sig.Mine, yours: sig.Yours}
 	p.nodes, err = s.opts.Trusted.Verify(purpose, text, p.key, sig.Sum[:])
+	var revoked *security.RevokedError
+	_ = errors.As(err, &revoked)
 	if errors.Is(err, security.ErrUnknownKey) && !s.opts.Require {
 		err = p.key.Verify(purpose, text, sig.Sum[:])
 	}
 	switch {
+	case errors.Is(err, security.ErrUnknownKey) && revoked != nil:
+		return proof{}, s.refuse(unknownKey, "it is signed with the key %s, which %s does not trust: %s has revoked it as one of %s; if that node is to be in the fleet again, it needs a new key, and a token: steward token new -node %s, on %s",
+			p.key, s.opts.Self, revoked.By, revoked.Node, revoked.Node, revoked.By)
 	case errors.Is(err, security.ErrUnknownKey):
 		return proof{}, s.refuse(unknownKey, "it is signed with the key %s, which %s does not trust; if it is that of a node, say so there: steward keys trust NODE KEY", p.key, s.opts.Self)
 	case err != nil:
@@ -221,7 +226,7 @@ func (s *Signatures) known(n message.Node) error {
 	if s == nil || !s.opts.Require || s.opts.Trusted.Known(n) {
 		return nil
 	}
-	return fmt.Errorf("no key of %s is trusted; steward keys trust %s KEY", n, n)
+	return fmt.Errorf("no key of %s is trusted any more: they were taken back, by steward revoke or steward keys untrust", n)
 }
 
 // CheckClaim says whether a claim to this node's name is from a node that may have it.

@@ -12,6 +12,10 @@ import (
 func ackSubject(n message.Node, token string) string { return string(n) + ".ACK." + token }
 func hereSubject(n message.Node) string              { return string(n) + ".HERE" }
 
+// ProbeToken is in the place of the token when somebody asks the broker whether acks may be sent to a node. What
+// comes there is empty, and is for nobody.
+const ProbeToken = "DOCTOR"
+
 // IsAckSubject reports whether acks for a node arrive on subject.
 func IsAckSubject(n message.Node, subject string) bool {
 	return strings.HasPrefix(subject, ackSubject(n, ""))

@@ -120,7 +120,7 @@ type FleetFile struct {
 	by      PublicKey // who has signed it
 	nodes   map[PublicKey][]message.Node
 	known   map[message.Node]bool
-	revoked map[PublicKey]bool
+	revoked map[PublicKey]message.Node
 }
 
 // OpenFleetFile reads the file at path; there need be none. local is the list of the node itself.
@@ -144,7 +144,7 @@ func OpenFleetFile(path string, central message.Node, local *TrustFile) (*FleetF
 // set is called with mu held, or by who alone knows f.
 func (f *FleetFile) set(text string, fleet *Fleet, by PublicKey) {
 	f.text, f.fleet, f.by = text, fleet, by
-	f.nodes, f.known, f.revoked = map[PublicKey][]message.Node{}, map[message.Node]bool{}, map[PublicKey]bool{}
+	f.nodes, f.known, f.revoked = map[PublicKey][]message.Node{}, map[message.Node]bool{}, map[PublicKey]message.Node{}
 	for _, t := range fleet.Trusted {
 		if t.Node == f.central {
 			continue
@@ -153,7 +153,7 @@ func (f *FleetFile) set(text string, fleet *Fleet, by PublicKey) {
 		f.known[t.Node] = true
 	}
 	for _, t := range fleet.Revoked {
-		f.revoked[t.Key] = true
+		f.revoked[t.Key] = t.Node
 	}
 }
 
@@ -163,7 +163,7 @@ func (f *FleetFile) Nodes(k PublicKey) []message.Node {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	nodes := f.local.Nodes(k)
-	if f.revoked[k] && !slices.Contains(nodes, f.central) {
+	if f.revoked[k] != "" && !slices.Contains(nodes, f.central) {
 		return nil
 	}
 	if !f.counts() {
@@ -175,6 +175,14 @@ func (f *FleetFile) Nodes(k PublicKey) []message.Node {
 		}
 	}
 	return nodes
+}
+
+// Revoked says of which node a key was, and who has revoked it.
+func (f *FleetFile) Revoked(k PublicKey) (of, by message.Node, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	of, ok = f.revoked[k]
+	return of, f.central, ok
 }
 
 // Known reports whether any key speaks for a node.

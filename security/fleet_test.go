@@ -78,6 +78,11 @@ func TestRevocationCountsForMoreThanTheOwnList(t *testing.T) {
 		if n.speaks(f, n.ship7, "ship7") {
 			t.Error("a revoked key speaks on, since it is in the node's own list")
 		}
+		var revoked *RevokedError
+		_, err := NewKeyring("ship1", n.own.Public(), f).Verify("test", nil, n.ship7.Public(), n.ship7.Sign("test", nil))
+		if !errors.As(err, &revoked) || revoked.Node != "ship7" || revoked.By != "central" {
+			t.Errorf("who uses a revoked key is told: %v", err)
+		}
 		if !n.speaks(f, n.ship8, "ship8") || !f.Known("ship8") || n.speaks(f, n.ship8, "ship7") {
 			t.Error("what central trusts counts for nothing, or for another node")
 		}

@@ -2,6 +2,7 @@ package security
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"steward/message"
@@ -19,6 +20,20 @@ type Source interface {
 	Known(message.Node) bool
 }
 
+// RevokedError says that central has revoked the key with which a signature was made. It is an [ErrUnknownKey].
+type RevokedError struct{ Node, By message.Node }
+
+func (e *RevokedError) Error() string {
+	return fmt.Sprintf("%s has revoked the key of %s", e.By, e.Node)
+}
+
+func (e *RevokedError) Unwrap() error { return ErrUnknownKey }
+
+// revoker is a [Source] that knows which keys were revoked. *FleetFile is one.
+type revoker interface {
+	Revoked(PublicKey) (of, by message.Node, ok bool)
+}
+
 // Keyring checks signatures by all keys that this node trusts: its own, for itself, and those
 // of its sources. A key is trusted when any source says so.
 type Keyring struct {
@@ -34,17 +49,28 @@ func NewKeyring(self message.Node, own PublicKey, sources ...Source) *Keyring {
 
 // Verify checks that sig was made by k, over data, for a purpose, and returns the nodes for which k
 // speaks; whoever calls it has to look whether that which was signed says to be from one of
-// them. The error is [ErrUnknownKey] when there is none, which is found before any arithmetic, or
+// them. The error is [ErrUnknownKey], or a [*RevokedError], when there is none, which is found before any arithmetic, or
 // [ErrBadSignature].
 func (r *Keyring) Verify(purpose string, data []byte, k PublicKey, sig []byte) ([]message.Node, error) {
 	nodes := r.nodes(k)
 	if len(nodes) == 0 {
-		return nil, ErrUnknownKey
+		return nil, r.unknown(k)
 	}
 	if err := k.Verify(purpose, data, sig); err != nil {
 		return nil, err
 	}
 	return nodes, nil
+}
+
+func (r *Keyring) unknown(k PublicKey) error {
+	for _, s := range r.sources {
+		if s, ok := s.(revoker); ok {
+			if of, by, ok := s.Revoked(k); ok {
+				return &RevokedError{Node: of, By: by}
+			}
+		}
+	}
+	return ErrUnknownKey
 }
 
 func (r *Keyring) nodes(k PublicKey) []message.Node {

@@ -33,6 +33,21 @@ var rules = []rule{
 		check:  checkVocabulary,
 	},
 	{
+		name:   "client",
+		reason: "a program that talks to a node has nothing linked in but the standard library and message",
+		check: nonTest(func(f *file, report func(token.Pos, string)) {
+			if !under(f.dir, "client") {
+				return
+			}
+			for _, i := range f.imports {
+				first, _, _ := strings.Cut(i.path, "/")
+				if i.local == "" && strings.Contains(first, ".") || i.local != "" && i.local != "message" && !under(i.local, "client") {
+					report(i.pos, "imports "+i.path)
+				}
+			}
+		}),
+	},
+	{
 		name:   "silent",
 		reason: "message, security and kvstore return errors and leave the logging to who called them",
 		check: nonTest(func(f *file, report func(token.Pos, string)) {

@@ -92,6 +92,8 @@ func serve(t *testing.T, change ...func(*control.Options)) *node {
 		Info:   func() client.NodeInfo { return client.NodeInfo{Node: "central", Central: "central"} },
 		Tree:   func() process.Tree { return process.Tree{Name: "central"} },
 		Hellos: func() ([]control.Hello, error) { return nil, nil },
+		Errors: func(context.Context, message.Node, int, bool, func(string) error) error { return nil },
+		Keys:   func() (map[message.Node]client.Key, error) { return nil, nil },
 		Log:    slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {
@@ -165,7 +167,7 @@ func TestSocketIsPrivateAndGoesWithTheServer(t *testing.T) {
 	}
 	second, err := control.NewServer(control.Options{Path: n.path, Store: n.store, Queue: queue{}, Progress: n.progress,
 		Info: func() client.NodeInfo { return client.NodeInfo{} }, Tree: func() process.Tree { return process.Tree{} },
-		Hellos: func() ([]control.Hello, error) { return nil, nil }, Log: slog.New(slog.DiscardHandler)})
+		Hellos: func() ([]control.Hello, error) { return nil, nil }, Errors: func(context.Context, message.Node, int, bool, func(string) error) error { return nil }, Keys: func() (map[message.Node]client.Key, error) { return nil, nil }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,6 +343,8 @@ func TestGarbageStopsNothing(t *testing.T) {
 		"a body":          "POST /v1/queue/retry HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n" + strings.Repeat("x", 1_000_000),
 		"a path":          "GET /v1/messages/..%2f..%2fetc HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 		"another path":    "GET /v2/node HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+		"no ids":          "POST /v1/ends HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\n[1,2]",
+		"too many ids":    "POST /v1/ends HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\nConnection: close\r\n\r\n[" + strings.Repeat(" ", 8_999_999),
 		"another method":  "PATCH /v1/queue HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 		"numbers":         "GET /v1/queue/messages?n=-1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 		"larger numbers":  "GET /v1/queue/messages?n=99999999999999999999 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
 	"steward/client"
@@ -85,11 +84,9 @@ func (s *Server) queued(a *answer, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	most := int64(0)
-	if text := r.FormValue("n"); text != "" {
-		if most, err = strconv.ParseInt(text, 10, 64); err != nil || most < 0 {
-			return refusal{http.StatusBadRequest, fmt.Errorf("n: %s is no number of messages", message.Quote(text)), ""}
-		}
+	most, err := number(r.URL.Query().Get("n"))
+	if err != nil {
+		return err
 	}
 	show := func(q *client.Queued) error {
 		if err := a.line(q); err != nil {

@@ -37,8 +37,7 @@ func (s *Server) find(text string) (message.ID, error) {
 	case err != nil:
 		return message.ID{}, err
 	case len(ids) == 0:
-		return message.ID{}, refusal{http.StatusNotFound, fmt.Errorf("this node, %s, knows no message %s", s.opt.Info().Node, message.Quote(text)),
-			"ask the node that accepted it, or the one that ran it; what has ended long ago is in their audit logs"}
+		return message.ID{}, s.unknown(text)
 	case len(ids) > 1:
 		return message.ID{}, refusal{http.StatusBadRequest, fmt.Errorf("more than one message begins with %s: %s, %s", message.Quote(text), ids[0], ids[1]),
 			"give more of the id"}
@@ -52,32 +51,101 @@ func (s *Server) status(a *answer, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if r.FormValue("wait") != "true" {
-		st, err := s.look(r.Context(), id)
-		if err != nil {
-			return err
-		}
-		return a.line(st)
+	if r.URL.Query().Get("wait") == "true" {
+		return s.eachEnd(r.Context(), []message.ID{id}, func(st *client.Status) error { return a.line(st) })
 	}
-	steps, stop := s.opt.Progress.Watch(id)
+	st, err := s.look(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return a.line(st)
+}
+
+// ends answers where messages are whose ids are in the body, each when it has ended.
+func (s *Server) ends(a *answer, r *http.Request) error {
+	if err := a.rc.SetReadDeadline(time.Now().Add(readPatience)); err != nil {
+		return err
+	}
+	var ids []message.ID
+	if err := json.NewDecoder(r.Body).Decode(&ids); err != nil {
+		return refusal{http.StatusBadRequest, fmt.Errorf("no list of ids: %w", err), ""}
+	}
+	if err := a.rc.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	return s.eachEnd(r.Context(), ids, func(st *client.Status) error { return a.line(st) })
+}
+
+// eachEnd calls do for each message when it has ended.
+func (s *Server) eachEnd(ctx context.Context, ids []message.ID, do func(*client.Status) error) error {
+	var watched message.ID // all of them
+	if len(ids) == 1 {
+		watched = ids[0]
+	}
+	steps, stop := s.opt.Progress.Watch(watched)
 	defer stop()
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()
-	for {
-		st, err := s.look(r.Context(), id)
+	open := map[message.ID]bool{}
+	look := func(id message.ID) error {
+		ended, err := s.ended(id)
+		if err != nil || !ended {
+			return err
+		}
+		delete(open, id)
+		st, err := s.look(ctx, id)
 		if err != nil {
 			return err
 		}
-		if st.Ended {
-			return a.line(st)
+		return do(st)
+	}
+	for _, id := range ids {
+		if open[id] {
+			continue // it is named twice
 		}
-		select {
-		case <-steps:
-		case <-again.C:
-		case <-r.Context().Done():
-			return r.Context().Err()
+		open[id] = true
+		if err := look(id); err != nil {
+			return err
 		}
 	}
+	for len(open) > 0 {
+		select {
+		case step := <-steps:
+			if open[step.ID] {
+				if err := look(step.ID); err != nil {
+					return err
+				}
+			}
+		case <-again.C:
+			for id := range open {
+				if err := look(id); err != nil {
+					return err
+				}
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// ended reports whether a message has ended as far as this node has to do with it: what look says, for less.
+func (s *Server) ended(id message.ID) (bool, error) {
+	for _, of := range []func(message.ID) (kvstore.Life, error){s.opt.Store.Sent, s.opt.Store.Received} {
+		if l, err := of(id); !errors.Is(err, kvstore.ErrNotFound) {
+			return err == nil && l.State.Final(), err
+		}
+	}
+	_, err := s.opt.Store.DeadLetter(id) // the history has forgotten it
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return false, s.unknown(id.String())
+	}
+	return err == nil, err
+}
+
+func (s *Server) unknown(text string) error {
+	return refusal{http.StatusNotFound, fmt.Errorf("this node, %s, knows no message %s", s.opt.Info().Node, message.Quote(text)),
+		"ask the node that accepted it, or the one that ran it; what has ended long ago is in their audit logs"}
 }
 
 // look puts together what is known of a message.
@@ -221,6 +289,13 @@ func (s *Server) nodes(a *answer, _ *http.Request) error {
 	for _, h := range hellos {
 		p := peer(h.Node)
 		p.Hello, p.Version, p.Text = timeOf(h.At), h.Version, h.Text
+	}
+	keys, err := s.opt.Keys()
+	if err != nil {
+		return err
+	}
+	for n, k := range keys {
+		peer(n).Key = k
 	}
 	streams, err := s.waiting("", "")
 	if err != nil {

@@ -12,9 +12,9 @@ type Door struct{ l *listener }
 // CheckDoor says whether a socket can be made there at all.
 func CheckDoor(path string) error { return checkPath(path) }
 
-// OpenDoor makes the socket, for the user of this program alone.
-func OpenDoor(path string) (*Door, error) {
-	l, err := listen(path, Access{})
+// OpenDoor makes the socket, for those whom access lets in.
+func OpenDoor(path string, access Access) (*Door, error) {
+	l, err := listen(path, access)
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 const commandsHead = `# Commands
 
 ` + "`steward`" + ` without a command runs a node. The commands are for operators, on the machine of a node, as its user. Those that ask the
-node do so through ` + "`<socketFolder>/control.sock`" + `, which is the node's user's alone: who may open it may do all of
+node do so through ` + "`<socketFolder>/control.sock`" + `, which is for whom ` + "`socketGroup`" + ` and ` + "`socketMode`" + ` let in, at first the node's user alone: who may open it may do all of
 this. ` + "`-configFolder`" + ` or ` + "`-socketFolder`" + ` says which node is meant; without them it is the one that is started in the current folder.
 Folders in a configuration that do not begin at the root are seen from the current folder: a node of another name that answers there is an error.
 

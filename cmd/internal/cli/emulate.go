@@ -16,7 +16,8 @@ import (
 
 const emulateHelp = `steward emulate runs many nodes in one process, for who plans a fleet: how long a message to
 all of them takes, what the broker needs, how they come back when it was away. Each is a node
-like any other, with folders and a database of its own, but without metrics.
+like any other, with folders and a database of its own, but without metrics, keys and signatures: against a broker
+that asks for logins, give -nkeySeedFile behind --, with a key that is trusted for all of their names.
 
 usage: steward emulate -nodes N [flags] [-- FLAGS OF EACH NODE]
 

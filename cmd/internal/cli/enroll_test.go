@@ -418,6 +418,9 @@ func TestNewNodeBeginsWithRules(t *testing.T) {
 		}
 		e.told(why)
 		e.nothingWritten("ship7")
+		if _, says, code := e.run("token", "new", "-configFolder", e.etc("central"), "-node", "ship8"); code != exitFailed || !strings.Contains(says, why) {
+			t.Errorf("a token: exit status %d, %s, want %s", code, says, why)
+		}
 	}
 	if pending, err := enroll.Folder(filepath.Join(e.etc("central"), "tokens")).Lookup(token.Key.Public()); err != nil || pending.Used != nil {
 		t.Errorf("the token is used up: %+v, %v", pending, err)

@@ -14,8 +14,8 @@ import (
 
 // errorLine is what errors prints with -json.
 type errorLine struct {
-	Time string     `json:"time" doc:"when its sender accepted it"`
-	ID   message.ID `json:"id" doc:"of the message that brought it"`
+	Time string     `json:"time" doc:"when it failed, by the clock of the node"`
+	ID   message.ID `json:"id,omitzero" doc:"of the message that it is about, if there is one"`
 	Text string     `json:"text" doc:"what failed: key=value pairs"`
 }
 
@@ -89,9 +89,12 @@ func (c *call) errorLine(line string) error {
 		return err
 	}
 	var l errorLine
-	var id string
 	l.Time, l.Text, _ = strings.Cut(line, " ")
-	id, l.Text, _ = strings.Cut(l.Text, " ")
-	l.ID, _ = message.ParseID(id) // a line that somebody else has written has none
+	head, _, _ := strings.Cut(l.Text, " cause=")
+	for _, pair := range strings.Fields(head) {
+		if id, ok := strings.CutPrefix(pair, "id="); ok {
+			l.ID, _ = message.ParseID(id) // a line that somebody else has written has none
+		}
+	}
 	return c.printJSON(l)
 }

@@ -12,9 +12,10 @@ import (
 func nodesOperation() operation {
 	return operation{
 		name: "nodes", local: true, result: client.Peer{}, lines: true,
-		short: "who said hello, when last, and for whom something waits",
-		about: `nodes shows which nodes said hello to the node that runs here, when they did so last, and with which
-version, and for which nodes how much waits. On central those are all that have -startPubREQHello.`,
+		short: "which nodes are known here, who said hello, and for whom something waits",
+		about: `nodes shows the nodes that the node which runs here knows: those with a key that it trusts, or with a token that
+nobody has used yet, and those that were revoked; those that said hello, when last, and with which version; and those for
+which something waits, and how much. Only nodes with -startPubREQHello say hello: of the others, "never" says nothing.`,
 		example: "steward nodes",
 		define: func(*flag.FlagSet) func(context.Context, *call) error {
 			return func(ctx context.Context, c *call) error {
@@ -23,7 +24,7 @@ version, and for which nodes how much waits. On central those are all that have 
 					return err
 				}
 				defer local.Close()
-				t := c.table("NODE", "LAST HELLO", "VERSION", "WAITING", "OLDEST", "TEXT")
+				t := c.table("NODE", "KEY", "LAST HELLO", "VERSION", "WAITING", "OLDEST", "TEXT")
 				none := true
 				for p, err := range local.Nodes(ctx) {
 					if err != nil {
@@ -43,10 +44,10 @@ version, and for which nodes how much waits. On central those are all that have 
 					if p.Oldest != nil {
 						oldest = span(time.Since(*p.Oldest))
 					}
-					t.row(p.Node, hello, p.Version, p.Waiting, oldest, p.Text)
+					t.row(p.Node, string(p.Key), hello, p.Version, p.Waiting, oldest, p.Text)
 				}
 				if none && !c.json {
-					fmt.Fprintln(c.err, "no node said hello here, and nothing waits\nhint: nodes with -startPubREQHello=SECONDS say hello to central")
+					fmt.Fprintln(c.err, "no other node is known here: none has a key or said hello, and nothing waits\nhint: nodes with -startPubREQHello=SECONDS say hello to central")
 				}
 				return t.flush()
 			}

@@ -71,7 +71,7 @@ func remotePs(ctx context.Context, c *call, timeout time.Duration) (err error) {
 	var text bytes.Buffer
 	err = e.wait(bounded, func(_ *errand, piece []byte) error { _, err := text.Write(piece); return err },
 		func(x *errand, a *client.Away) {
-			c.tellAway("ps", x, a, "the question waits, for "+span(timeout)+" at most")
+			c.tellAway("ps", x, a, "the question waits, for "+timeout.String()+" at most")
 		})
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"steward/client"
@@ -42,9 +41,6 @@ log (<databaseFolder>/<node>.audit.log): their messages are sent again.`,
 		},
 	}
 }
-
-// mostWaiting bounds how many messages the node is asked about at a time.
-const mostWaiting = 16
 
 func send(ctx context.Context, c *call, wait bool, timeout time.Duration) error {
 	local, err := c.local(ctx)
@@ -89,31 +85,29 @@ func (c *call) waitFor(ctx context.Context, local *client.Client, ids []message.
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	var mu sync.Mutex // guards what follows, and the output
 	codes := map[int]bool{}
 	ended := 0
 	progress := c.progress()
-	err := inParallel(len(ids), mostWaiting, func(i int) error {
-		st, err := local.Wait(ctx, ids[i])
-		if err != nil {
-			return err
+	var err error
+	for st, failed := range local.Ends(ctx, ids...) {
+		if err = failed; err != nil {
+			break
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		ended++
 		why, code := howEnded(&st)
 		codes[code] = true
 		progress("")
 		if code != exitDone {
-			fmt.Fprintf(c.err, "steward: send: %s: %s\n", ids[i], strings.Join(strings.Fields(why), " "))
+			fmt.Fprintf(c.err, "steward: send: %s: %s\n", st.ID, strings.Join(strings.Fields(why), " "))
 		}
 		if c.json {
 			l := st.Life()
-			err = c.printJSON(sentMessage{ids[i], l.State, l.Code, l.Text})
+			if err = c.printJSON(sentMessage{st.ID, l.State, l.Code, l.Text}); err != nil {
+				break
+			}
 		}
 		progress(fmt.Sprintf("%d of %d have ended", ended, len(ids)))
-		return err
-	})
+	}
 	progress("")
 	if errors.Is(err, context.DeadlineExceeded) {
 		return exitError{hinted{fmt.Errorf("%d of %d have not ended after %v", len(ids)-ended, len(ids), timeout), "steward status ID says for what one waits"}, exitTimeout}

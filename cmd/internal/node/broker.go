@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
+	"time"
 
 	"steward/errorkernel"
 	"steward/internal/logattr"
@@ -26,22 +29,17 @@ func (n *Node) openBroker() error {
 		CertFile: cmp.Or(n.cfg.EmbeddedBrokerCertFile, n.certificate), KeyFile: cmp.Or(n.cfg.EmbeddedBrokerKeyFile, n.certificate), CAFile: n.cfg.EmbeddedBrokerCAFile,
 		Insecure: n.cfg.EmbeddedBrokerInsecure == "yes", MaxConnections: n.cfg.EmbeddedBrokerMaxConnections,
 		MaxPayload: broker.PayloadFor(n.cfg.MaxMessageSize),
-		Refused: func(line string, login bool) {
-			process := "broker"
-			if login { // apart, so that strangers in whatever number do not cover up what a node tries
-				process = "broker login"
-			}
-			n.kernel.Report(errorkernel.Event{Class: errorkernel.Refused, Process: process, Err: errors.New(line)})
-		},
-		Log: n.log.With(logattr.Process("broker")),
+		Refused:    n.brokerRefused,
+		Log:        n.log.With(logattr.Process("broker")),
 	}
 	login := n.cfg.EmbeddedBrokerLogin == "yes" || n.cfg.EmbeddedBrokerLogin == "auto" && (!broker.Loopback(opts.Addr) || n.cfg.Signatures == "require")
 	if login {
-		n.users = &brokerUsers{n: n, trusted: watched{path: n.cfg.TrustedNodesFile}, tokens: watched{path: string(n.tokens())}}
+		n.users = &brokerUsers{n: n, trusted: watched{path: n.cfg.TrustedNodesFile}, tokens: watched{path: string(n.tokens())}, refusals: make(chan refusal, refusalsWaiting)}
 		users, err := n.users.read()
 		if err != nil {
 			return fmt.Errorf("who may log in to the embedded broker: %w", err)
 		}
+		n.users.note(users, time.Time{})
 		opts.Access = &broker.Access{Central: n.cfg.CentralNodeName, Reach: broker.Reach(n.cfg.EmbeddedBrokerReach), Users: users}
 	}
 	b, err := broker.Start(opts)
@@ -64,6 +62,88 @@ type brokerUsers struct {
 	// trusted is the list, tokens the folder of the tokens.
 	trusted, tokens watched
 	bad             string // what was said last about a list that cannot be used
+	// known says since when a key may log in: the zero time for those of the start.
+	known   map[string]time.Time
+	applied time.Time // when the list was last given to the broker
+	// refusals are what the broker has refused, until it is known whether it did so too early.
+	refusals chan refusal
+}
+
+// refusal is a line of the broker about what it did not allow.
+type refusal struct {
+	line  string
+	login bool // it is about a login
+	at    time.Time
+}
+
+// refusalLag is how late the broker may be in telling of a refusal.
+const refusalLag = time.Second
+
+// refusalsWaiting bounds the refusals that wait.
+const refusalsWaiting = 64
+
+// brokerRefused takes a line of the broker about what it did not allow somebody. It does not block.
+func (n *Node) brokerRefused(line string, login bool) {
+	if n.users != nil {
+		select {
+		case n.users.refusals <- refusal{line, login, time.Now()}:
+			return
+		default:
+		}
+	}
+	n.reportRefusal(line, login)
+}
+
+func (n *Node) reportRefusal(line string, login bool) {
+	process := "broker"
+	if login { // apart, so that strangers in whatever number do not cover up what a node tries
+		process = "broker login"
+	}
+	n.kernel.Report(errorkernel.Event{Class: errorkernel.Refused, Process: process, Err: errors.New(line)})
+}
+
+// judge reports a refusal, unless it was one of a key that had just been put on a list: its node tries again, and
+// is let in. Such a list is read now.
+func (u *brokerUsers) judge(r refusal) {
+	u.follow()
+	key := broker.RefusedKey(r.line)
+	if since, ok := u.known[key]; ok && r.at.Before(since.Add(refusalLag)) {
+		u.n.log.Info("a login came before its key was read; the next one will do", logattr.Process("broker"), "line", r.line)
+		return
+	}
+	// A change of who may log in cuts off who is about to, and has not shown a key yet.
+	if key == "" && strings.HasSuffix(r.line, " - authentication error") && r.at.Sub(u.applied).Abs() < refusalLag {
+		u.n.log.Info("a login was cut off by a change of the keys; the next one will do", logattr.Process("broker"), "line", r.line)
+		return
+	}
+	u.n.reportRefusal(r.line+u.revoked(key), r.login)
+}
+
+// revoked says of which node a key was that was revoked here, or nothing.
+func (u *brokerUsers) revoked(key string) string {
+	list, err := security.ReadTrust(RevokedFile(u.n.cfg))
+	if err != nil || key == "" {
+		return ""
+	}
+	i := slices.IndexFunc(list, func(t security.Trusted) bool { return t.Key.String() == key })
+	if i < 0 {
+		return ""
+	}
+	return fmt.Sprintf("; that is a key of %s, which was revoked here: steward revoke", list[i].Node)
+}
+
+// note remembers since when keys may log in.
+func (u *brokerUsers) note(users []broker.User, since time.Time) {
+	before := u.known
+	u.known = make(map[string]time.Time, len(users))
+	for _, user := range users {
+		for _, k := range user.Keys {
+			u.known[k] = since
+			if was, ok := before[k]; ok {
+				u.known[k] = was
+			}
+		}
+	}
 }
 
 // follow applies a list that has changed. One that cannot be used leaves all as it was, and is
@@ -78,6 +158,8 @@ func (u *brokerUsers) follow() {
 	}
 	if err == nil {
 		u.bad = ""
+		u.applied = time.Now()
+		u.note(users, u.applied)
 		u.n.log.Info("the keys that may log in to the broker were read again", logattr.Process("broker"), "nodes", len(users))
 		return
 	}

@@ -21,7 +21,6 @@ import (
 	"steward/process"
 	"steward/process/transport/broker"
 	"steward/security"
-	"steward/security/acl"
 	"steward/security/enroll"
 )
 
@@ -88,14 +87,27 @@ func (f *fleetKeeper) Serve(ctx context.Context) error {
 	defer tick.Stop()
 	defer f.close()
 	f.look(ctx)
+	var refusals <-chan refusal // nil without logins
+	if f.n.users != nil {
+		refusals = f.n.users.refusals
+	}
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			for {
+				select {
+				case r := <-refusals:
+					f.n.reportRefusal(r.line, r.login)
+				default:
+					return nil
+				}
+			}
 		case <-tick.C:
 			f.look(ctx)
 		case d := <-f.requests:
 			f.answer(ctx, d)
+		case r := <-refusals:
+			f.n.users.judge(r)
 		}
 	}
 }
@@ -200,7 +212,7 @@ func (f *fleetKeeper) answer(ctx context.Context, d process.Delivery) {
 		return
 	}
 	var a enroll.Answer
-	if a.Rules, err = f.rules(); err == nil { // before anything is done: a node is not to come in without them
+	if a.Rules, err = FleetRules(f.n.cfg, f.n.opts.Registry); err == nil { // before anything is done: a node is not to come in without them
 		err = f.enrol(token, r, key)
 	}
 	if err != nil {
@@ -230,26 +242,6 @@ func (f *fleetKeeper) answer(ctx context.Context, d process.Delivery) {
 	if err != nil { // it asks again
 		f.n.log.Warn("the answer to a new node was not sent", logattr.Err(err))
 	}
-}
-
-// rules returns those that a new node begins with. Some of no use are an error, and so are some that central could not replace.
-func (f *fleetKeeper) rules() (string, error) {
-	path := FleetRulesFile(f.n.cfg)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("the rules for new nodes: %w", err)
-	}
-	rules, err := acl.Parse(path, string(text), f.n.opts.Registry.Names())
-	if err != nil {
-		return "", fmt.Errorf("the rules for new nodes: %w", err)
-	}
-	if d := rules.Keeps(f.n.self, message.MethodACLUpdate, string(text)); !d.Allowed {
-		return "", fmt.Errorf("the rules for new nodes: with %s %s could send them no others, since %s", path, f.n.self, d.Why)
-	}
-	return string(text), nil
 }
 
 func (f *fleetKeeper) refuse(err error) {

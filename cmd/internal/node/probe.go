@@ -5,6 +5,7 @@ import (
 
 	"steward/config"
 	"steward/message"
+	"steward/process"
 	"steward/process/transport/natstransport"
 	"steward/security"
 )
@@ -24,8 +25,8 @@ func linkOptions(cfg *config.Config, key *security.Key) natstransport.Options {
 }
 
 // probeWord is in the subjects of a probe where those of delivery have a method or a token. Nobody listens
-// there, so that neither a node that runs with these settings nor another one notices.
-const probeWord = "DOCTOR"
+// there, or takes it for anything, so that neither a node that runs with these settings nor another one notices.
+const probeWord = process.ProbeToken
 
 // ProbeBrokers tries each broker outside with the settings of a node, and asks it for what the node needs to
 // talk with central. It takes the name of no node that runs.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"steward/client"
 	"steward/config"
@@ -18,6 +19,7 @@ import (
 	"steward/process"
 	"steward/process/control"
 	"steward/process/ingress"
+	"steward/security"
 )
 
 // socket makes the unix socket.
@@ -42,8 +44,8 @@ func (n *Node) socketOptions(name string) ingress.Options {
 func (n *Node) control() (*process.Supervisor, error) {
 	service, err := checked(func() (process.Service, error) {
 		return control.NewServer(control.Options{
-			Path: filepath.Join(n.cfg.SocketFolder, client.ControlSocket),
-			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos,
+			Path: filepath.Join(n.cfg.SocketFolder, client.ControlSocket), Access: n.door,
+			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos, Errors: n.errors, Keys: n.keysOfNodes,
 			Log: n.log.With(logattr.Process("control")),
 		})
 	})
@@ -56,6 +58,44 @@ func (n *Node) control() (*process.Supervisor, error) {
 func (n *Node) info() client.NodeInfo {
 	linked, _ := n.Link()
 	return client.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
+}
+
+// keysOfNodes says of which other nodes keys are known here, or tokens, and what of them.
+func (n *Node) keysOfNodes() (map[message.Node]client.Key, error) {
+	revoked, err := security.ReadTrust(RevokedFile(n.cfg))
+	if err != nil {
+		return nil, err
+	}
+	trusted, err := security.ReadTrust(n.cfg.TrustedNodesFile)
+	if err != nil {
+		return nil, err
+	}
+	if n.fleetKeys != nil {
+		if fleet := n.fleetKeys.Now(); fleet != nil {
+			revoked, trusted = append(revoked, fleet.Revoked...), append(trusted, fleet.Trusted...)
+		}
+	}
+	tokens, err := n.tokens().List()
+	if err != nil {
+		return nil, err
+	}
+	all, gone := map[message.Node]client.Key{}, map[security.PublicKey]bool{}
+	for _, t := range revoked {
+		all[t.Node], gone[t.Key] = client.KeyRevoked, true
+	}
+	for _, t := range tokens {
+		if t.Used == nil && time.Now().Before(t.Expires) {
+			all[t.Node] = client.KeyToken
+		}
+	}
+	// On central, what stands on its list counts; on the others, what central says.
+	for _, t := range trusted {
+		if !gone[t.Key] || n.self == n.cfg.CentralNodeName || t.Node == n.cfg.CentralNodeName {
+			all[t.Node] = client.KeyTrusted
+		}
+	}
+	delete(all, n.self)
+	return all, nil
 }
 
 // hellos returns the last hello of each node. What a node says of itself begins with its version.
@@ -72,6 +112,15 @@ func (n *Node) hellos() ([]control.Hello, error) {
 		}
 	}
 	return all, nil
+}
+
+// errors reads the error log.
+func (n *Node) errors(ctx context.Context, of message.Node, most int, follow bool, do func(line string) error) error {
+	log := methods.ErrorLog{Folder: n.files.Name(), Node: of, Log: n.log.With(logattr.Process("control"))}
+	if follow {
+		return log.Follow(ctx, most, do)
+	}
+	return log.Last(most, do)
 }
 
 // ways makes the branch of the ways in besides the socket. When one of them does not work

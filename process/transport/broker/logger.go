@@ -101,9 +101,9 @@ var ofClient = regexp.MustCompile(`^(\S+):\d+ - [a-z]+:\d+ - (.*)$`)
 // about clients that never came as far as that are not: anybody on the network can bring them about.
 var refusal = regexp.MustCompile(`^(?:".*" - )?(` + authentication + `|Publish Violation|Subscription Violation|maximum payload exceeded|` + tooMany + `)\b`)
 
-// chosen is what is another text each time that a client does the same again: a size, and on which port and how it has
-// broken off.
-var chosen = regexp.MustCompile(`(TLS handshake error: (?:read|write) tcp|maximum payload exceeded:) .*$`)
+// chosen is what is another text each time that a client does the same again: a size, and in what way and on which port it
+// has broken off. What crypto/tls says itself in a few fixed words is kept: old versions are not the same as no TLS at all.
+var chosen = regexp.MustCompile(`(TLS handshake error: tls: [A-Za-z ]+|TLS handshake error|maximum payload exceeded)(?:\W.*)?$`)
 
 // What is said of those who do not get in.
 const (

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"regexp"
 	"time"
 
 	"steward/message"
@@ -68,6 +69,17 @@ type Limits struct {
 	Young time.Duration
 	// Address is how many there may be from one address that have not logged in.
 	Address int
+}
+
+// refusedKey finds the key in a line about a login.
+var refusedKey = regexp.MustCompile(` - authentication error - Nkey "(U[A-Z2-7]{55})"$`)
+
+// RefusedKey returns the key with which the login failed that a line which Refused was told is about, or nothing.
+func RefusedKey(line string) string {
+	if m := refusedKey.FindStringSubmatch(line); m != nil {
+		return m[1]
+	}
+	return ""
 }
 
 // Limits of every server that is not given others.

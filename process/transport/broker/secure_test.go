@@ -5,6 +5,7 @@ package broker
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -728,9 +729,17 @@ func TestClientWithoutTLSIsALineInTheLog(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
+	for _, version := range []uint16{tls.VersionTLS11, tls.VersionTLS12} { // which it says in brackets
+		conn, _ := greet(t, s)
+		if err := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: version}).Handshake(); err == nil {
+			t.Errorf("let in with %s", tls.VersionName(version))
+		}
+		_ = conn.Close()
+	}
 	s.Shutdown()
-	if n := strings.Count(out.String(), "level=WARN"); n != 1 || !strings.Contains(out.String(), withoutTLS) {
-		t.Errorf("%d lines, want one:\n%s", n, out.String())
+	const oldTLS = "client offered only unsupported versions"
+	if n := strings.Count(out.String(), "level=WARN"); n != 2 || !strings.Contains(out.String(), withoutTLS) || !strings.Contains(out.String(), oldTLS) {
+		t.Errorf("%d lines, want one each:\n%s", n, out.String())
 	}
 }
 

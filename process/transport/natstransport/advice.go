@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,6 +17,8 @@ import (
 type advisor struct {
 	Options
 	public string // half of our nkey; empty without
+	// served says that a broker has let us in since the start.
+	served atomic.Bool
 }
 
 // advice says what to do about err, which is why a broker could not be used. It begins with
@@ -79,8 +82,12 @@ func (a *advisor) aboutClientCert() string {
 // aboutLogin is for a broker that does not know who we are.
 func (a *advisor) aboutLogin() string {
 	switch {
+	case a.public != "" && a.served.Load():
+		return "the broker let this node in before, so that its key was taken back since: by steward revoke on central, or out of the users of the broker; " +
+			"ask who runs that, and for a new token if it was a mistake"
 	case a.public != "":
-		return "put this node's public key " + a.public + " into the users of the broker; where that is inside of a node, with steward keys trust there"
+		return "put this node's public key " + a.public + " into the users of the broker, if it is new there; where that is inside of a node, with steward keys trust. " +
+			"One that was in the fleet before was taken out, by steward revoke on central: ask who runs that"
 	case a.CredsFile != "":
 		return "the broker does not take " + a.CredsFile + " (-credsFile): get new credentials, or the right broker"
 	}

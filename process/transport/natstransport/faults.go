@@ -61,6 +61,7 @@ func (f *faults) up(server string) {
 	f.mu.Lock()
 	clear(f.seen)
 	f.mu.Unlock()
+	f.advisor.served.Store(true)
 	f.log.Info("connected to the broker", "server", server)
 }
 

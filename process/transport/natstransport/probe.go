@@ -32,7 +32,7 @@ func Probe(ctx context.Context, o Options, listen, publish []string) ([]Probed, 
 	for _, s := range servers {
 		var denied refusals
 		o.Report = &denied
-		t := &Transport{opts: o, servers: servers, faults: faults{log: o.Log, reporter: &denied, advisor: advisor{o, s.opts.Nkey}}}
+		t := &Transport{opts: o, servers: servers, faults: faults{log: o.Log, reporter: &denied, advisor: advisor{Options: o, public: s.opts.Nkey}}}
 		p := Probed{Server: s.name}
 		began := time.Now()
 		p.Err = t.probe(ctx, s, listen, publish)

@@ -69,7 +69,7 @@ func Open(o Options) (*Transport, error) {
 		ended: make(chan struct{}),
 		subs:  make(map[*subscription]struct{}),
 	}
-	t.faults = faults{log: o.Log, reporter: o.Report, advisor: advisor{o, servers[0].opts.Nkey}}
+	t.faults = faults{log: o.Log, reporter: o.Report, advisor: advisor{Options: o, public: servers[0].opts.Nkey}}
 	t.largest.Store(maxPayload)
 	t.calls.idle = make(chan struct{})
 	go t.run(ctx)
