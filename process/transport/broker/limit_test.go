@@ -62,6 +62,16 @@ func TestStrangersAtOneAddressAreLimited(t *testing.T) {
 		defer conn.Close()
 		conns = append(conns, conn)
 	}
+	// The server greets before it counts.
+	tick, timeout := time.NewTicker(time.Millisecond), time.After(limit)
+	defer tick.Stop()
+	for s.server.NumClients() < 1+len(conns) {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("%d clients", s.server.NumClients())
+		}
+	}
 	if err := s.Limit(Limits{Token: 1, TokenFor: time.Hour, Node: 4, Address: 4}); err != nil {
 		t.Fatal(err)
 	}
