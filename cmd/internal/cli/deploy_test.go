@@ -55,12 +55,12 @@ func TestSystemdUnitFits(t *testing.T) {
 			continue // it takes back the one before
 		}
 		cfg, err := config.Load(append(words[1:], "-configFolder="+t.TempDir()), nil, configMethods(builtin(t))) // not one of this machine
-		if err != nil || words[0] != "/usr/local/bin/steward" || cfg.SocketFolder != "/run/"+service["RuntimeDirectory"][0] {
+		if err != nil || words[0] != "steward" || cfg.SocketFolder != "/run/"+service["RuntimeDirectory"][0] {
 			t.Errorf("%q: %v", start, err)
 		}
 	}
 	// What is not about the sandbox.
-	others := []string{"StateDirectory", "StateDirectoryMode", "RuntimeDirectory", "RuntimeDirectoryMode", "ReadWritePaths", "WorkingDirectory",
+	others := []string{"Type", "TimeoutStartSec", "WatchdogSec", "StateDirectory", "StateDirectoryMode", "RuntimeDirectory", "RuntimeDirectoryMode", "ReadWritePaths", "WorkingDirectory",
 		"UMask", "ExecStart", "ExecReload", "Restart", "RestartSec", "RestartPreventExitStatus", "KillMode", "TimeoutStopSec", "AmbientCapabilities", "SystemCallErrorNumber"}
 	administer := unit(t, filepath.Join(root, "deploy", "steward.service.d", "administer.conf"))["Service"]
 	for key := range service {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"steward/cmd/internal/node"
+	"steward/cmd/internal/sdnotify"
 	"steward/config"
 	"steward/internal/logattr"
 	"steward/methods"
@@ -43,7 +44,11 @@ func runNode(ctx context.Context, args []string, s streams) (err error) {
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
-	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: s.out, Stderr: s.err, Version: version()})
+	manager, err := sdnotify.FromEnv(s.env, os.Getpid())
+	if err != nil {
+		log.Warn("service manager is not told all", logattr.Err(err))
+	}
+	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: s.out, Stderr: s.err, Version: version(), Manager: manager})
 	var mistake *acl.Error
 	if errors.As(err, &mistake) { // no other start mends it
 		return usageError{hinted{err, "mend the file, or take it away: then the lists of startSub... alone decide"}}
@@ -67,7 +72,11 @@ func runNode(ctx context.Context, args []string, s streams) (err error) {
 		for {
 			select {
 			case <-hangups:
+				told := manager.Reloading()
 				reload(ctx, n, args, s.env, registry, log, level)
+				if told = errors.Join(told, manager.Ready()); told != nil {
+					log.Warn("service manager does not listen", logattr.Err(told))
+				}
 			case <-over:
 				return
 			}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"steward/cmd/internal/audit"
+	"steward/cmd/internal/sdnotify"
 	"steward/config"
 	"steward/errorkernel"
 	"steward/internal/logattr"
@@ -47,6 +48,8 @@ type Options struct {
 	Version        string
 	// Codec, if not nil, is shared with other nodes of this process: a compressor has a third of a MB.
 	Codec *wire.Codec
+	// Manager is the service manager that is told how the node is, nil for none.
+	Manager *sdnotify.Manager
 }
 
 // Node is one node.

@@ -42,6 +42,11 @@ func (n *Node) openTree() error {
 	}
 	children := []process.Child{
 		child("error kernel", func() process.Service { return n.kernel }),
+	}
+	if n.opts.Manager.Watchdog() > 0 {
+		children = append(children, child("watchdog", func() process.Service { return process.ServiceFunc(n.watchdog) }))
+	}
+	children = append(children,
 		child("bad ends", func() process.Service { return n.teller }),
 		child("publishers", func() process.Service { return publishers }),
 		child("lanes", func() process.Service { return lanes }),
@@ -49,7 +54,7 @@ func (n *Node) openTree() error {
 		child("router", func() process.Service { return n.router }),
 		child("inquiry", n.router.Inquiry),
 		child("presence", n.router.Presence),
-	}
+	)
 	if n.certificate != "" {
 		children = append(children, child("broker certificate", func() process.Service { return process.ServiceFunc(n.keepCertificate) }))
 	}
@@ -74,13 +79,8 @@ func (n *Node) openTree() error {
 		return err
 	}
 	children = append(children, child("outside", func() process.Service { return outside }), process.Child{
-		Name: "ready", Restart: process.Temporary,
-		Make: func() process.Service {
-			return process.ServiceFunc(func(context.Context) error {
-				n.log.Info("node is ready", "socket", n.SocketPath())
-				return nil
-			})
-		},
+		Name: "ready", Restart: process.Transient, Grace: grace,
+		Make: func() process.Service { return process.ServiceFunc(n.announce) },
 	})
 	n.root, err = process.NewSupervisor(process.SupervisorOptions{
 		Name: string(n.self), Children: children, Report: n.kernel, Log: n.log, IDs: &n.ids,
