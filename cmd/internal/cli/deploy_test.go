@@ -60,7 +60,7 @@ func TestSystemdUnitFits(t *testing.T) {
 		}
 	}
 	// What is not about the sandbox.
-	others := []string{"Type", "TimeoutStartSec", "WatchdogSec", "StateDirectory", "StateDirectoryMode", "RuntimeDirectory", "RuntimeDirectoryMode", "ReadWritePaths", "WorkingDirectory",
+	others := []string{"Type", "TimeoutStartSec", "WatchdogSec", "Environment", "LimitCORE", "StateDirectory", "StateDirectoryMode", "RuntimeDirectory", "RuntimeDirectoryMode", "ReadWritePaths", "WorkingDirectory",
 		"UMask", "ExecStart", "ExecReload", "Restart", "RestartSec", "RestartPreventExitStatus", "KillMode", "TimeoutStopSec", "AmbientCapabilities", "SystemCallErrorNumber"}
 	administer := unit(t, filepath.Join(root, "deploy", "steward.service.d", "administer.conf"))["Service"]
 	for key := range service {
