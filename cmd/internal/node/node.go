@@ -20,6 +20,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"steward/cmd/internal/audit"
 	"steward/cmd/internal/sdnotify"
 	"steward/config"
@@ -92,6 +94,7 @@ type Node struct {
 	ids        atomic.Int64 // of the processes
 	operator   *operator
 	metrics    *metrics
+	commits    prometheus.Histogram // nil without metrics
 	closeOnce  sync.Once
 	closeErr   error
 }
@@ -194,12 +197,15 @@ func (n *Node) openAudit() error {
 }
 
 func (n *Node) openStore() error {
-	path := filepath.Join(n.cfg.DatabaseFolder, string(n.self)+".db")
 	opts := kvstore.Options{
-		Path: path, Self: n.self,
+		Path: n.storePath(), Self: n.self,
 		MaxMessages: int64(n.cfg.RingBufferSize), MaxBytes: n.cfg.RingBufferBytes,
 	}
 	opts.OnUntold = n.teller.Wake
+	if n.cfg.PromHostAndPort != "" {
+		n.commits = newCommitMetrics()
+		opts.OnCommit = func(took time.Duration) { n.commits.Observe(took.Seconds()) }
+	}
 	if n.audit != nil {
 		opts.Leaving = n.audit.Left
 	}
@@ -213,6 +219,10 @@ func (n *Node) openStore() error {
 	n.store = store
 	n.onClose("store", store.Close)
 	return nil
+}
+
+func (n *Node) storePath() string {
+	return filepath.Join(n.cfg.DatabaseFolder, string(n.self)+".db")
 }
 
 func (n *Node) openTransport() error {
