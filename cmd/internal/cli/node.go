@@ -22,8 +22,22 @@ import (
 	"steward/security/acl"
 )
 
+// serving runs a node until ctx ends, and calls ready when it takes messages.
+type serving func(ctx context.Context, s streams, ready func()) error
+
 // runNode runs the daemon: steward without a command.
-func runNode(ctx context.Context, args []string, s streams) (err error) {
+func runNode(ctx context.Context, args []string, s streams) error {
+	// Noted from here on, so that no hangup ends the node, and acted on when it runs.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	return asService(ctx, s, hangups, func(ctx context.Context, s streams, ready func()) error {
+		return serveNode(ctx, args, s, hangups, ready)
+	})
+}
+
+// serveNode runs a node that reads its settings again at each hangup.
+func serveNode(ctx context.Context, args []string, s streams, hangups <-chan os.Signal, ready func()) (err error) {
 	registry, err := methods.Builtin()
 	if err != nil {
 		return err
@@ -35,10 +49,6 @@ func runNode(ctx context.Context, args []string, s streams) (err error) {
 	if err != nil {
 		return usageError{hinted{err, "steward -help lists the flags"}}
 	}
-	// Noted from here on, so that no hangup ends the node, and acted on when it runs.
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	level := new(slog.LevelVar)
 	log := leveledLogger(s.err, cfg, level)
 	for _, w := range cfg.Warnings {
@@ -66,6 +76,7 @@ func runNode(ctx context.Context, args []string, s streams) (err error) {
 	reloads.Go(func() {
 		select {
 		case <-n.Ready():
+			ready()
 		case <-over:
 			return
 		}
