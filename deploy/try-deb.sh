@@ -112,6 +112,8 @@ pid=$(shown MainPID)
 run dpkg -i /try/steward_0.0.3_*.deb
 is "the process" "$(shown MainPID)" "$pid"
 is "the version of the package" "$(dpkg-query -W -f '${Version}' steward)" 0.0.3
+run systemd-run --on-active=1 systemctl restart steward.service
+comes '[ "$(shown MainPID)" != '"$pid"' ] && systemctl is-active steward.service'
 rm -r /etc/systemd/system/steward.service.d
 systemctl daemon-reload
 chown -R steward: /var/lib/steward /etc/steward # what root has written
