@@ -64,7 +64,7 @@ soak:
 
 # Steward beside its peers, as one table. Some of it: BENCH=S2,S3 make bench; medians of so many
 # runs: BENCH_RUNS=5; for programs: ARGS=-json; all there is to choose: ARGS=-help.
-bench: build
+bench: build agent
 	@go run ./bench $(ARGS)
 
 # What is linked into the binary, with versions and licences: bin/steward.cdx.json (CycloneDX), and a

@@ -46,7 +46,7 @@ func steward(t *testing.T) string {
 func TestBenchMeasuresAndLeavesNothing(t *testing.T) {
 	tmp := tempDir(t)
 	var out, log bytes.Buffer
-	err := bench(t.Context(), []string{"-steward", steward(t), "-runs=1", "-scale=0.001", "-only=s1,s2,s3,s7", "-json"}, &out, &log)
+	err := bench(t.Context(), []string{"-steward", steward(t), "-agent=", "-runs=1", "-scale=0.001", "-only=s1,s2,s3,s7", "-json"}, &out, &log)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, &log)
 	}
@@ -88,7 +88,7 @@ func TestInterruptedBenchLeavesNothing(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); begun() }()
 	var out bytes.Buffer
-	err := bench(ctx, []string{"-steward", steward(t), "-only=S2"}, &out, io.Discard)
+	err := bench(ctx, []string{"-steward", steward(t), "-agent=", "-only=S2"}, &out, io.Discard)
 	cancel()
 	<-done
 	if !errors.Is(err, context.Canceled) || out.Len() > 0 {

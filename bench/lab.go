@@ -73,6 +73,11 @@ type proc struct {
 
 // start runs a program in a folder of its own, which another process of that name may have had before.
 func (l *lab) start(name, program string, args ...string) (*proc, error) {
+	return l.startReading(nil, name, program, args...)
+}
+
+// startReading is start for a program that reads from stdin, which is closed when it returns.
+func (l *lab) startReading(stdin *os.File, name, program string, args ...string) (*proc, error) {
 	p := &proc{name: name, home: filepath.Join(l.dir, name), done: make(chan struct{})}
 	p.log = filepath.Join(p.home, "log")
 	if err := os.MkdirAll(p.home, 0o700); err != nil {
@@ -85,6 +90,10 @@ func (l *lab) start(name, program string, args ...string) (*proc, error) {
 	defer log.Close()
 	p.cmd = exec.Command(program, args...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = p.home, log, log
+	if stdin != nil {
+		p.cmd.Stdin = stdin
+		defer stdin.Close()
+	}
 	// Nothing of the caller's environment configures a node.
 	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.home, "TMPDIR=" + l.dir}
 	dieWithParent(p.cmd)
@@ -204,6 +213,11 @@ type nodeProc struct {
 
 // node starts a node and returns when it takes messages.
 func (l *lab) node(name, broker string, args ...string) (*nodeProc, error) {
+	return l.nodeOf(l.steward, name, broker, args...)
+}
+
+// nodeOf is node for another build of the program.
+func (l *lab) nodeOf(program, name, broker string, args ...string) (*nodeProc, error) {
 	n := &nodeProc{socket: filepath.Join(l.dir, name, "tmp", "steward.sock")}
 	var err error
 	if n.metrics, err = freeAddr(); err != nil {
@@ -218,7 +232,7 @@ func (l *lab) node(name, broker string, args ...string) (*nodeProc, error) {
 		_, port, _ := net.SplitHostPort(n.pprof)
 		args = append(args, "-profilingPort="+port)
 	}
-	if n.proc, err = l.start(name, l.steward, args...); err != nil {
+	if n.proc, err = l.start(name, program, args...); err != nil {
 		return nil, err
 	}
 	return n, l.await(name+" takes messages", func() bool { return dials("unix", n.socket) })

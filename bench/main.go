@@ -37,6 +37,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 // settings are what the user chose.
 type settings struct {
 	steward string // the program that is measured
+	agent   string // the same without the embedded broker; empty: it is not measured
 	self    string // this program
 	only    []string
 	runs    int
@@ -147,6 +148,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&s.steward, "steward", "bin/steward", "the program to measure, as make build makes it")
+	flags.StringVar(&s.agent, "agent", "bin/steward-agent", "the program without the embedded broker, as make agent makes it; empty: not measured")
 	only := flags.String("only", os.Getenv("BENCH"), "the scenarios to run, such as S2,S3; empty: all (BENCH in the environment)")
 	flags.IntVar(&s.runs, "runs", number("BENCH_RUNS", 3), "runs of each, of which the medians count (BENCH_RUNS)")
 	flags.IntVar(&s.queue, "queue", number("BENCH_S5", 200_000), "messages in the queue of S5 (BENCH_S5)")
@@ -180,10 +182,18 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	if s.self, err = os.Executable(); err != nil {
 		problems = append(problems, err)
 	}
-	if s.steward, err = filepath.Abs(s.steward); err != nil {
-		problems = append(problems, err)
-	} else if _, err = os.Stat(s.steward); err != nil {
-		problems = append(problems, fmt.Errorf("%w: make build makes it", err))
+	for _, program := range []struct {
+		path *string
+		by   string
+	}{{&s.steward, "make build"}, {&s.agent, "make agent"}} {
+		if program.path == &s.agent && s.agent == "" {
+			continue
+		}
+		if *program.path, err = filepath.Abs(*program.path); err != nil {
+			problems = append(problems, err)
+		} else if _, err = os.Stat(*program.path); err != nil {
+			problems = append(problems, fmt.Errorf("%w: %s makes it", err, program.by))
+		}
 	}
 	if s.profile != "" {
 		problems = append(problems, os.MkdirAll(s.profile, 0o700))

@@ -23,6 +23,7 @@ var roles = map[string]func(ctx context.Context, args []string) error{
 	"jetstream":  jetstreamRole,
 	"responders": respondersRole,
 	"bare":       bareRole,
+	"barefleet":  bareFleetRole,
 }
 
 // brokerRole is the broker of the nodes, the one of -embeddedBroker: ADDRESS MONITOR.
@@ -84,6 +85,11 @@ func respondersRole(ctx context.Context, args []string) error {
 			return err
 		}
 	}
+	return untilDone(ctx)
+}
+
+// untilDone says that a role is ready, and waits for its end.
+func untilDone(ctx context.Context) error {
 	if err := os.WriteFile("ready", nil, 0o600); err != nil {
 		return err
 	}
@@ -104,9 +110,75 @@ func bareRole(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if err := os.WriteFile("ready", nil, 0o600); err != nil {
-		return err
+	return untilDone(ctx)
+}
+
+// bareFleetRole is what many nodes in one process are made of, without the nodes: each has a connection
+// with as many subscriptions, and a database. It answers what comes on subject after as many commits as a
+// node makes for a message with a reply: URL NODES SUBSCRIPTIONS.
+func bareFleetRole(ctx context.Context, args []string) (err error) {
+	var counts [2]int
+	for i := range counts {
+		if counts[i], err = strconv.Atoi(args[i+1]); err != nil {
+			return err
+		}
 	}
-	<-ctx.Done()
-	return nil
+	for i := range counts[0] {
+		closeNode, err := bareNode(args[0], fmt.Sprintf("node%d", i+1), counts[1])
+		if err != nil {
+			return err
+		}
+		defer closeNode()
+	}
+	return untilDone(ctx)
+}
+
+// commitsOfAPing are the commits of a node for a message: its arrival, its end with the reply, and the ACK of that.
+const commitsOfAPing = 3
+
+func bareNode(url, name string, subscriptions int) (closeNode func(), err error) {
+	db, err := bbolt.Open(name+".db", 0o600, nil)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(url)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	closeNode = func() {
+		nc.Close()
+		_ = db.Close() // its folder goes
+	}
+	defer func() {
+		if err != nil {
+			closeNode()
+		}
+	}()
+	unread := make(chan *nats.Msg) // no goroutine for each of them
+	for i := range subscriptions {
+		if _, err := nc.ChanSubscribe(fmt.Sprintf("%s.%d", name, i), unread); err != nil {
+			return nil, err
+		}
+	}
+	commit := func(m *nats.Msg, i int) error {
+		return db.Update(func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists([]byte("messages"))
+			if err != nil {
+				return err
+			}
+			return b.Put([]byte{byte(i)}, m.Data)
+		})
+	}
+	_, err = nc.Subscribe(subject, func(m *nats.Msg) {
+		for i := range commitsOfAPing {
+			if commit(m, i) != nil {
+				return // who asked waits for it
+			}
+		}
+		_ = m.Respond([]byte("pong from " + name))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return closeNode, nc.Flush()
 }

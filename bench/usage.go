@@ -136,11 +136,12 @@ func (n *nodeProc) commits() (float64, error) {
 	return float64(last), nil
 }
 
-// traffic is what a broker has taken from its clients so far.
+// traffic is what a broker has taken from its clients so far, and who they are.
 type traffic struct {
-	Messages    float64 `json:"in_msgs"`
-	Bytes       float64 `json:"in_bytes"`
-	Connections int     `json:"connections"`
+	Messages      float64 `json:"in_msgs"`
+	Bytes         float64 `json:"in_bytes"`
+	Connections   int     `json:"connections"`
+	Subscriptions int     `json:"subscriptions"`
 }
 
 func (b *brokerProc) traffic() (t traffic, err error) {

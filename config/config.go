@@ -86,7 +86,9 @@ type Config struct {
 	RingBufferSize  int   // messages
 	RingBufferBytes int64 // at least MaxMessageSize
 	MaxMessageSize  int   // bytes
-	MaxParallel     int   // calls of one unordered method at a time
+	// What is taken of each other node in a second; 0: no limit.
+	SenderMessagesPerSecond, SenderBytesPerSecond int64
+	MaxParallel                                   int // calls of one unordered method at a time
 
 	AuditLogSize  int // MiB, 0 for none
 	AuditLogFiles int

@@ -61,7 +61,7 @@ func options(methods []Method) ([]option, error) {
 		text("aclFile", "", "file with the rules of who may do what, without which the node does not start; empty = acl.toml in the config folder, if there is one", func(c *Config) *string { return &c.ACLFile }, anything),
 		text("socketFolder", "./tmp", "folder of steward.sock", func(c *Config) *string { return &c.SocketFolder }, notEmpty),
 		text("databaseFolder", "./lib", "folder of the message store", func(c *Config) *string { return &c.DatabaseFolder }, notEmpty),
-		text("subscribersDataFolder", "./var", "folder below which methods write files", func(c *Config) *string { return &c.SubscribersDataFolder }, notEmpty),
+		text("subscribersDataFolder", "./var", "folder below which methods write files; no other folder or file of these settings may be in it", func(c *Config) *string { return &c.SubscribersDataFolder }, notEmpty),
 	)
 	group("Ways in",
 		text("socketOwner", "", "user, by name or number, to whom steward.sock belongs; empty = that of the node. Another one takes root", func(c *Config) *string { return &c.SocketOwner }, anything),
@@ -87,6 +87,8 @@ func options(methods []Method) ([]option, error) {
 		number("ringBufferSize", 1_000_000, 1, count, "messages that may wait on this node", func(c *Config) *int { return &c.RingBufferSize }),
 		number("ringBufferBytes", 4<<30, 1, math.MaxInt64, "bytes that waiting messages may take on disk", func(c *Config) *int64 { return &c.RingBufferBytes }),
 		number("maxMessageSize", 512<<10, 1<<10, 4<<20, "bytes of one message at most", func(c *Config) *int { return &c.MaxMessageSize }),
+		number("senderMessagesPerSecond", 0, 0, count, "messages of each other node that are taken in a second, in the mean of ten; what is more waits there; 0 = no limit", func(c *Config) *int64 { return &c.SenderMessagesPerSecond }),
+		number("senderBytesPerSecond", 0, 0, count, "bytes of the messages of each other node that are taken in a second, in the mean of ten; what is more waits there; 0 = no limit", func(c *Config) *int64 { return &c.SenderBytesPerSecond }),
 		number("maxParallel", 64, 1, 1<<16, "calls of one unordered method (REQn...) that run at once", func(c *Config) *int { return &c.MaxParallel }),
 		seconds("socketIdleTimeout", 2, 0, "silence after an answer until steward.sock closes a connection; 0 = never", func(c *Config) *time.Duration { return &c.SocketIdleTimeout }),
 	)

@@ -19,7 +19,12 @@ type Arrival struct {
 	// Begin, when not nil, marks the first message that is stored (or all, when Begin.All)
 	// as begun in the same commit. It counts only if the lane was empty.
 	Begin *Begin
+	// Most, when not nil, is how much of it may be stored now. The rest is for later, as when the lane is full.
+	Most *Load
 }
+
+// Load is a number of messages, and their bytes. As a bound, the last message may go beyond the bytes.
+type Load struct{ Messages, Bytes int64 }
 
 // Item is one message of an [Arrival].
 type Item struct {
@@ -44,6 +49,7 @@ type Taken struct {
 	Gap, Busy bool         // see wire.Ack
 	Newer     uint64       // see wire.Ack; then nothing else is set
 	Stored    []message.ID // the messages that are new in the inbox
+	Bytes     int64        // of those
 	Refused   []Refused
 	// Begun is the arrival number that was marked as begun, 0 for none.
 	Begun uint64
@@ -151,6 +157,10 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 			out.Busy, next = true, it.Seq
 			break
 		}
+		if a.Most != nil && (int64(len(out.Stored)) >= a.Most.Messages || out.Bytes >= a.Most.Bytes) {
+			out.Busy, next = true, it.Seq
+			break
+		}
 		arrived, err := l.put(encodeIn(inHead{accepted: it.Accepted.UnixMilli(), message: it.Message}))
 		if err != nil {
 			return err
@@ -160,6 +170,7 @@ func (t *tx) store(key []byte, a *Arrival, pos *posRecord, out *Taken) error {
 			return err
 		}
 		out.Stored = append(out.Stored, it.ID)
+		out.Bytes += int64(len(it.Message))
 		if first == 0 {
 			first = arrived
 		}

@@ -313,6 +313,9 @@ func (m *model) frame(t *rapid.T) kvstore.Arrival {
 	if rapid.Bool().Draw(t, "begin") {
 		a.Begin = &kvstore.Begin{All: rapid.Bool().Draw(t, "all"), Undo: []byte("undo")}
 	}
+	if rapid.IntRange(0, 3).Draw(t, "bounded") == 0 {
+		a.Most = &kvstore.Load{Messages: rapid.Int64Range(0, 4).Draw(t, "messages"), Bytes: rapid.Int64Range(0, 200).Draw(t, "bytes")}
+	}
 	return a
 }
 
@@ -343,6 +346,10 @@ func (m *model) expect(a *kvstore.Arrival) (want kvstore.Taken) {
 			if m.recv[it.ID] != "" {
 				continue
 			}
+			if a.Most != nil && (int64(len(want.Stored)) >= a.Most.Messages || want.Bytes >= a.Most.Bytes) {
+				want.Busy, next = true, it.Seq
+				break
+			}
 			if len(l.queue) >= int(m.o.LaneMessages) {
 				want.Busy, next = true, it.Seq
 				break
@@ -355,6 +362,7 @@ func (m *model) expect(a *kvstore.Arrival) (want kvstore.Taken) {
 			l.queue = append(l.queue, modelIn{l.next, it.ID})
 			m.recv[it.ID] = message.StateReceived
 			want.Stored = append(want.Stored, it.ID)
+			want.Bytes += int64(len(it.Message))
 		}
 		pos.next = next
 	}

@@ -25,7 +25,9 @@ func (p *Publisher) answer(a ackOrNothing) error {
 	}
 	ack := a.ack
 	id := p.rt.stream
-	if ack.By != id.Peer || ack.Method != id.Method {
+	if ack.By != id.Peer || ack.Method != id.Method { // it has found out where the acks of another go to
+		p.r.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "publisher", Subject: p.subject,
+			From: ack.By, Method: id.Method, Err: fmt.Errorf("ack of %s for what is sent to %s", ack.By, id.Peer)})
 		return nil
 	}
 	if ack.Code != "" { // of a frame that it could not read: it does not know from whom
@@ -51,7 +53,11 @@ func (p *Publisher) answer(a ackOrNothing) error {
 		}
 	}
 	before := len(p.inflight)
-	if err := p.advance(ack); err != nil || len(p.inflight) == 0 {
+	err := p.advance(ack)
+	if len(p.inflight) < before && !ack.Busy {
+		p.busy = 0
+	}
+	if err != nil || len(p.inflight) == 0 {
 		return err
 	}
 	switch {

@@ -6,7 +6,6 @@ import (
 
 	"steward/errorkernel"
 	"steward/internal/logattr"
-	"steward/kvstore"
 	"steward/message"
 	"steward/message/wire"
 )
@@ -46,13 +45,13 @@ func (s *Subscriber) refuse(d Delivery, f *wire.Frame, p proof, why error) {
 // fresh says whether a frame was written for this start of this node. If not, its sender is told
 // how to write it.
 func (s *Subscriber) fresh(d Delivery, f *wire.Frame, p proof) bool {
-	ok, next, err := s.opts.Signatures.fresh(p, kvstore.Stream{Peer: f.From, Method: f.Method}, f.Epoch == 0, f.First)
-	if ok {
-		return true
-	}
+	ok, next, err := s.opts.Signatures.fresh(p, f)
 	if err != nil {
 		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Unproven, Process: s.process, Subject: d.Subject, From: f.From,
 			Err: fmt.Errorf("frame from %s: %w", f.From, err)})
+	}
+	if ok {
+		return true
 	}
 	s.log.Debug("a frame does not name this start of the node", logattr.From(f.From))
 	a := wire.Ack{By: s.opts.Env.Self, To: f.From, Method: f.Method, Epoch: f.Epoch}

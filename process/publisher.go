@@ -41,7 +41,7 @@ type Publisher struct {
 	inflight []flight
 	window   int           // bytes that may be in flight now
 	packed   int           // per mille of its size to which the last frame was compressed
-	busy     time.Duration // how long a receiver without room was left alone last
+	busy     time.Duration // how long a receiver without room was left alone last; 0: it had room since
 	more     bool          // the store may have messages from the cursor on
 
 	probing  bool      // the receiver does not answer: only the first message is sent
@@ -109,6 +109,7 @@ func (p *Publisher) Serve(ctx context.Context) error {
 		up, linkChanged := p.link()
 		if p.held && up && !time.Now().Before(p.resume) {
 			p.restart("the link is back, or the receiver may have room")
+			p.probing = p.busy > firstBusy // one message alone, for as long as it takes nothing
 		}
 		if err := p.expire(); err != nil {
 			return err

@@ -35,6 +35,8 @@ type SignaturesOptions struct {
 	// what has none is taken, as is what was signed by a node of which no key is known: so a
 	// fleet is changed over while it runs.
 	Require bool
+	// Report is told of what may have been recorded, when that shows only after a while; nil: nobody is.
+	Report errorkernel.Reporter
 }
 
 // Signatures proves who sends: it signs the frames, acks, claims, questions and answers of this node, and checks
@@ -53,16 +55,20 @@ type Signatures struct {
 	number uint64 // of this start, not 0
 
 	refused [reasons]atomic.Int64
+	doubted chan struct{} // one slot: there is a new one in doubts
 
 	mu     sync.Mutex // guards what follows
 	peers  map[message.Node]*signer
 	counts map[kvstore.Stream]*counts
+	doubts []doubt // the oldest in front
 }
 
 // signer is what is known about another node that signs. It is kept for as long as this node runs.
 type signer struct {
 	number uint64    // of its start, 0: not known
 	fresh  time.Time // when it named the number of this node's start for the first time; zero: not yet
+	by     started   // the start of it that did so last
+	stale  []pending // what came of starts of it that have not done so yet
 }
 
 // counts are those of frames without ACK for one method, to a node and from it.
@@ -122,7 +128,7 @@ func NewSignatures(opts SignaturesOptions) (*Signatures, error) {
 	}
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails
-	return &Signatures{opts: opts, public: opts.Key.Public(), number: binary.BigEndian.Uint64(b[:]) | 1,
+	return &Signatures{opts: opts, public: opts.Key.Public(), number: binary.BigEndian.Uint64(b[:]) | 1, doubted: make(chan struct{}, 1),
 		peers: map[message.Node]*signer{}, counts: map[kvstore.Stream]*counts{}}, nil
 }
 
@@ -243,46 +249,6 @@ func (s *Signatures) peer(n message.Node) *signer {
 		s.peers[n] = p
 	}
 	return p
-}
-
-// settling is how long after a node has named the number of this start the last of what it sent before
-// may still come in.
-const settling = 10 * time.Second
-
-// fresh says whether a frame, the proof of which is p, was written for this start of this node, and a
-// frame without ACK, which has a count, came for the first time. When not, the sender is to be
-// told the number of this start, and next, the count from which on its frames without ACK are
-// taken. The error is nil when that is what happens after each start, and else for people.
-func (s *Signatures) fresh(p proof, id kvstore.Stream, unacked bool, count uint64) (ok bool, next uint64, err error) {
-	if s == nil || !p.signed {
-		return true, 0, nil
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	peer := s.peer(id.Peer)
-	named := p.yours == s.number
-	if named && peer.number == 0 {
-		peer.number = p.mine
-	}
-	if !s.opts.Require {
-		return true, 0, nil
-	}
-	c := &counts{}
-	if unacked {
-		c = s.countsOf(id)
-	}
-	if named && (!unacked || count > c.taken) {
-		if peer.fresh.IsZero() {
-			peer.fresh = time.Now()
-		}
-		c.taken = count
-		return true, 0, nil
-	}
-	err = s.refuse(stale, "it was written before the last start of %s, or has come before: somebody may have recorded it", s.opts.Self)
-	if p.yours == 0 || peer.fresh.IsZero() || time.Since(peer.fresh) < settling {
-		err = nil
-	}
-	return false, c.taken + 1, err
 }
 
 // numberOf returns the number of the start of n, 0 when it is not known.

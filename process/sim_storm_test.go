@@ -102,6 +102,7 @@ func newStorm(w *world, seed uint64, plant func(*storm, *life, store) store, sig
 		n.askEvery = time.Duration(s.oneOf(2, 20, 60)) * time.Second
 		n.offline = s.chance(10)
 		n.ringMessages = s.oneOf(0, 0, 20)
+		n.quota = process.QuotaOptions{Messages: s.oneOf(0, 0, 0, 5, 50), Bytes: s.oneOf(0, 0, 0, 2000)}
 		if s.chance(20) {
 			n.denied = []message.Method{append(stormMethods, answer)[s.rng.IntN(len(stormMethods)+1)]}
 		}

@@ -256,6 +256,7 @@ type simNode struct {
 	key          *security.Key
 	allowed      func(message.Node) bool
 	denied       []message.Method         // to all; may be changed while nothing happens
+	quota        process.QuotaOptions     // of each other node
 	plant        func(*life, store) store // puts a fault between processes and store
 }
 
@@ -287,6 +288,7 @@ type life struct {
 	gate     *gate
 	router   *process.Router
 	proves   *process.Signatures
+	quota    *process.Quota
 	progress process.Progress
 	root     *process.Supervisor
 	cancel   context.CancelFunc
@@ -353,9 +355,13 @@ func (l *life) build() {
 	var err error
 	if n.signs != "off" {
 		l.proves, err = process.NewSignatures(process.SignaturesOptions{Self: n.name, Key: n.key,
-			Trusted: security.NewKeyring(n.name, n.key.Public(), &n.w.trust), Require: n.signs == "require"})
+			Trusted: security.NewKeyring(n.name, n.key.Public(), &n.w.trust), Require: n.signs == "require", Report: &n.events})
 		n.must(err)
 	}
+	limits := n.quota
+	limits.Report = &n.events
+	l.quota, err = process.NewQuota(limits)
+	n.must(err)
 	log := n.w.log.With("node", n.name, "life", l.number)
 	l.router, err = process.NewRouter(process.RouterOptions{
 		Self: n.name, Store: l.gate, Transport: l.loop, Codec: n.w.codec, Signatures: l.proves, Publishers: publishers,
@@ -379,7 +385,7 @@ func (l *life) build() {
 			}
 		}
 		opts := process.SubscriberOptions{Spec: spec, Env: env, Allowed: allowed, Store: l.gate, Send: l.router,
-			Transport: l.loop, Codec: n.w.codec, Signatures: l.proves, Lanes: lanes, Report: &n.events, Progress: &l.progress, Log: log,
+			Transport: l.loop, Codec: n.w.codec, Signatures: l.proves, Quota: l.quota, Lanes: lanes, Report: &n.events, Progress: &l.progress, Log: log,
 			MaxParallel: n.parallel, Idle: n.idle, Now: n.now}
 		_, err := process.NewSubscriber(opts)
 		n.must(err)
@@ -392,8 +398,12 @@ func (l *life) build() {
 		}))
 	}
 	branch := supervisor("subscribers", subscribers...)
+	var proves []process.Child
+	if l.proves != nil {
+		proves = append(proves, l.child("signatures", func() process.Service { return l.proves }))
+	}
 	l.root, err = process.NewSupervisor(process.SupervisorOptions{Name: string(n.name), Report: &n.events, Log: n.w.log, MaxFailures: 5,
-		Children: []process.Child{
+		Children: append(proves,
 			l.child("publishers", func() process.Service { return publishers }),
 			l.child("lanes", func() process.Service { return lanes }),
 			l.child("subscribers", func() process.Service { return branch }),
@@ -405,7 +415,7 @@ func (l *life) build() {
 				return l.router.Inquiry()
 			}),
 			l.child("presence", l.router.Presence),
-		}})
+		)})
 	n.must(err)
 }
 

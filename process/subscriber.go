@@ -34,7 +34,7 @@ type Acceptor interface {
 	Wake(kvstore.Stream)
 }
 
-// SubscriberOptions configure a subscriber. All but Signatures, Start, MaxParallel, Idle and Now are needed.
+// SubscriberOptions configure a subscriber. All but Signatures, Quota, Start, MaxParallel, Idle and Now are needed.
 type SubscriberOptions struct {
 	Spec Spec
 	Env  *Env
@@ -47,6 +47,8 @@ type SubscriberOptions struct {
 	Codec     *wire.Codec
 	// Signatures proves who sends; nil: everything is taken for what it says to be.
 	Signatures *Signatures
+	// Quota bounds what each other node may have taken; nil: nothing does.
+	Quota *Quota
 	// Lanes runs the lanes, one per sender of whom something waits.
 	Lanes    Starter
 	Report   errorkernel.Reporter
@@ -157,7 +159,21 @@ type received struct {
 	reply string
 	proof proof
 	lane  *lane // reserved for it, or nil
+	grant *grant
+	// refused counts those of its messages that are.
+	refused int
 	kvstore.Arrival
+}
+
+// load is what there is to take of it.
+func (r *received) load() kvstore.Load {
+	all := kvstore.Load{Messages: int64(max(1, len(r.Items)))}
+	for i := range r.Items {
+		if r.Items[i].Refuse == "" {
+			all.Bytes += int64(len(r.Items[i].Message))
+		}
+	}
+	return all
 }
 
 // take puts frames into the inbox and acknowledges them.
@@ -184,9 +200,11 @@ func (s *Subscriber) take(ctx context.Context, batch []Delivery) {
 	for i := range frames {
 		f := &frames[i]
 		if err != nil {
+			f.grant.settle(kvstore.Load{})
 			f.lane.release(0)
 			continue
 		}
+		f.grant.settle(kvstore.Load{Messages: int64(max(1, len(taken[i].Stored)+f.refused)), Bytes: taken[i].Bytes})
 		s.ack(f, &taken[i])
 		for _, id := range taken[i].Stored {
 			s.opts.Progress.step(Step{ID: id, What: StepReceived, Peer: f.Stream.Peer, Method: f.Stream.Method})
@@ -278,8 +296,21 @@ func (s *Subscriber) check(ctx context.Context, d Delivery) (received, bool) {
 		s.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: s.process, Subject: d.Subject, From: f.From,
 			Err: fmt.Errorf("%s: %s may not use %s here: %s", message.CodeDenied, f.From, s.opts.Spec.Name, why)})
 	}
-	if f.Epoch == 0 {
-		s.passUnacked(ctx, f.From, sound)
+	r.refused = len(r.Items) - len(sound)
+	if !d.Local {
+		r.grant = s.opts.Quota.ask(f.From, r.load())
+		r.Most = r.grant.most()
+	}
+	switch nothing := r.grant.nothing(); {
+	case f.Epoch == 0:
+		if !nothing { // else they are dropped
+			s.passUnacked(ctx, f.From, sound)
+			r.grant.settle(r.load())
+		}
+		return received{}, false
+	case nothing:
+		// What of it is here already is said when there is room: nothing is written for who has to wait.
+		s.ack(&r, &kvstore.Taken{Next: f.Base, Busy: true})
 		return received{}, false
 	}
 	s.reserve(&r, sound)

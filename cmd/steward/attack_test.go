@@ -42,9 +42,11 @@ type attacked struct {
 	*fleet
 	whole   *testing.T // fleet.t is that of the subtest that runs
 	metrics map[string]string
+	flags   map[string][]string      // further flags of nodes
 	keys    map[string]*security.Key // of all nodes; the attacker has that of ship3 only, and one that nobody trusts
 	stolen  *security.Key            // that of ship3
 	strange *security.Key
+	used    []string // the tokens of a closed fleet
 	codec   *wire.Codec
 	nc      *nats.Conn
 	count   uint64            // what the attacker has made; for ids
@@ -57,7 +59,7 @@ type attacked struct {
 
 // trusting makes keys for all nodes, and each trusts all.
 func trusting(t *testing.T, f *fleet, nodes ...string) *attacked {
-	a := &attacked{fleet: f, whole: t, metrics: map[string]string{}, keys: map[string]*security.Key{}, codec: wire.NewCodec(),
+	a := &attacked{fleet: f, whole: t, metrics: map[string]string{}, flags: map[string][]string{}, keys: map[string]*security.Key{}, codec: wire.NewCodec(),
 		starts: map[string]uint64{}, seqs: map[string]uint64{}}
 	for _, n := range nodes {
 		if err := os.MkdirAll(filepath.Join(f.dir, n, "etc"), 0o700); err != nil {
@@ -93,7 +95,7 @@ func (a *attacked) start(name string) {
 	sub := a.t
 	a.t = a.whole
 	defer func() { a.t = sub }()
-	a.args = []string{"-signatures=require"}
+	a.args = append([]string{"-signatures=require"}, a.flags[name]...)
 	addr := a.metrics[name]
 	if addr == "" {
 		a.fleet.start(name)

@@ -29,6 +29,7 @@ type fleet struct {
 	broker string           // host:port
 	links  map[string]*link // of the nodes that have one to the broker; the others reach it straight
 	args   []string         // further flags of all nodes
+	knows  bool             // the nodes' own configurations say where the broker is
 	apart  bool             // a Ctrl-C at the terminal is not for the processes
 	disks  map[string]disk  // of the nodes whose disk may break
 	procs  map[string]*exec.Cmd
@@ -82,7 +83,11 @@ func (f *fleet) start(name string) {
 		if l := f.links[name]; l != nil {
 			broker = l.addr()
 		}
-		cmd = command(f.t, "steward", append([]string{"-nodeName=" + name, "-brokerAddress=" + broker}, f.args...)...)
+		args := append([]string{"-nodeName=" + name}, f.args...)
+		if !f.knows {
+			args = append(args, "-brokerAddress="+broker)
+		}
+		cmd = command(f.t, "steward", args...)
 		cmd.Dir = filepath.Join(f.dir, name)
 		if err := os.MkdirAll(cmd.Dir, 0o700); err != nil {
 			f.t.Fatal(err)

@@ -11,14 +11,14 @@ import (
 // while both ends believe that it is there, and it can break in the very moment in which an ack
 // passes. Nodes connect to its address in place of the broker's.
 type link struct {
-	ln     net.Listener
-	broker string
-	all    sync.WaitGroup
+	ln  net.Listener
+	all sync.WaitGroup
 
-	mu    sync.Mutex // guards what follows
-	conns map[*linked]struct{}
-	hung  [2]chan struct{} // by direction; nil: bytes pass. Closed when they pass again.
-	trap  *trap            // nil: none
+	mu     sync.Mutex // guards what follows
+	broker string
+	conns  map[*linked]struct{}
+	hung   [2]chan struct{} // by direction; nil: bytes pass. Closed when they pass again.
+	trap   *trap            // nil: none
 }
 
 // The directions of a link.
@@ -71,7 +71,10 @@ func (l *link) serve() {
 		if err != nil {
 			return
 		}
-		broker, err := net.Dial("tcp", l.broker)
+		l.mu.Lock()
+		where := l.broker
+		l.mu.Unlock()
+		broker, err := net.Dial("tcp", where)
 		if err != nil { // it is away
 			_ = node.Close()
 			continue
@@ -139,6 +142,14 @@ func (l *link) pass(c *linked, direction int, b []byte) (_ []byte, open bool) {
 	close(l.trap.fired)
 	l.trap = nil
 	return b[:at], c.deaf
+}
+
+// lead ends all connections, and has those that are made from now on go elsewhere.
+func (l *link) lead(broker string) {
+	l.mu.Lock()
+	l.broker = broker
+	l.mu.Unlock()
+	l.cut()
 }
 
 // cut ends all connections.

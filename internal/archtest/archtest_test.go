@@ -109,6 +109,8 @@ func TestBreachesAreFound(t *testing.T) {
 		{"message does not know wire", "parents", "message/a.go:2", files{"message/a.go": imports("steward/message/wire")}},
 		{"message has no libraries", "vocabulary", "message/a.go:2", files{"message/a.go": imports("golang.org/x/text")}},
 		{"nor has what is below it", "vocabulary", "message/x/a.go:2", files{"message/x/a.go": imports("steward/internal/logattr")}},
+		{"client has no libraries", "client", "client/a.go:3", files{"client/a.go": imports("steward/message", "github.com/fxamacker/cbor/v2")}},
+		{"nor their users", "client", "client/a.go:2", files{"client/a.go": imports("steward/message/wire")}},
 		{"kvstore does not log", "silent", "kvstore/a.go:2", files{"kvstore/a.go": imports("log/slog")}},
 		{"nor by a detour", "silent", "security/a.go:2", files{"security/a.go": imports("steward/internal/logattr")}},
 		{"NATS stays in the transport", "nats", "process/a.go:2", files{"process/a.go": imports("github.com/nats-io/nats.go")}},

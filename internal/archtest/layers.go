@@ -16,6 +16,7 @@ type layer struct {
 
 var layers = []layer{
 	{folder: "message", rank: 0},
+	{folder: "client", rank: 1},
 	{folder: "config", rank: 1, onlyFor: "cmd"},
 	{folder: "errorkernel", rank: 1},
 	{folder: "security", rank: 1},

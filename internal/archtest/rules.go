@@ -19,7 +19,7 @@ type rule struct {
 var rules = []rule{
 	{
 		name:   "layers",
-		reason: "imports point left only: message <- config, errorkernel, security, kvstore <- process <- methods <- cmd",
+		reason: "imports point left only: message <- client, config, errorkernel, security, kvstore <- process <- methods <- cmd",
 		check:  checkLayers,
 	},
 	{
@@ -31,6 +31,21 @@ var rules = []rule{
 		name:   "vocabulary",
 		reason: "message is what all others speak: it stays with the standard library",
 		check:  checkVocabulary,
+	},
+	{
+		name:   "client",
+		reason: "a program that talks to a node has nothing linked in but the standard library and message",
+		check: nonTest(func(f *file, report func(token.Pos, string)) {
+			if !under(f.dir, "client") {
+				return
+			}
+			for _, i := range f.imports {
+				first, _, _ := strings.Cut(i.path, "/")
+				if i.local == "" && strings.Contains(first, ".") || i.local != "" && i.local != "message" && !under(i.local, "client") {
+					report(i.pos, "imports "+i.path)
+				}
+			}
+		}),
 	},
 	{
 		name:   "silent",
@@ -141,6 +156,7 @@ var goroutines = []struct{ place, why string }{
 	{"kvstore/writer.go", "the one writer of the file, ended by closing the store"},
 	{"process/transport", "a link reads and calls back in goroutines of its own, ended by closing it"},
 	{"process/ingress", "a listener serves its clients side by side, and waits for all of them at its end"},
+	{"client", "writes and reads a connection at the same time, and waits for the ends of many messages; a call waits for all of them"},
 	{"cmd/internal", "commands wait for several things at a time"},
 	{"internal/natstest", "runs a broker for a test, ended with the test"},
 	{"internal/faults", "delivers late what a test delays"},

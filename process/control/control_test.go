@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"steward/client"
 	"steward/kvstore"
 	"steward/message"
 	"steward/process"
@@ -66,7 +67,7 @@ func (l looked) Sent(id message.ID) (kvstore.Life, error) {
 
 // node is a server with a store.
 type node struct {
-	*control.Client
+	*client.Client
 	path     string
 	store    *kvstore.Store
 	progress *process.Progress
@@ -85,12 +86,13 @@ func serve(t *testing.T, change ...func(*control.Options)) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{path: filepath.Join(dir, control.SocketName), store: store, progress: &process.Progress{}}
+	n := &node{path: filepath.Join(dir, client.ControlSocket), store: store, progress: &process.Progress{}}
 	opt := control.Options{
 		Path: n.path, Store: store, Queue: queue{store: store}, Progress: n.progress,
-		Info:   func() control.NodeInfo { return control.NodeInfo{Node: "central", Central: "central"} },
+		Info:   func() client.NodeInfo { return client.NodeInfo{Node: "central", Central: "central"} },
 		Tree:   func() process.Tree { return process.Tree{Name: "central"} },
 		Hellos: func() ([]control.Hello, error) { return nil, nil },
+		Errors: func(context.Context, message.Node, int, bool, func(string) error) error { return nil },
 		Log:    slog.New(slog.DiscardHandler),
 	}
 	for _, c := range change {
@@ -104,7 +106,7 @@ func serve(t *testing.T, change ...func(*control.Options)) *node {
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx) }()
 	n.stop = sync.OnceValue(func() error { cancel(); return <-ended })
-	n.Client = control.NewClient(n.path)
+	n.Client = client.New(dir)
 	t.Cleanup(func() {
 		n.Close()
 		if err := errors.Join(n.stop(), store.Close()); err != nil {
@@ -145,6 +147,17 @@ func (n *node) giveUp(t *testing.T, to message.Node, id message.ID) {
 	}
 }
 
+func (n *node) queued(t *testing.T, f client.Filter, most int) (ids []message.ID) {
+	t.Helper()
+	for q, err := range n.Queued(t.Context(), f, most) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, q.ID)
+	}
+	return ids
+}
+
 func TestSocketIsPrivateAndGoesWithTheServer(t *testing.T) {
 	n := serve(t)
 	fi, err := os.Stat(n.path)
@@ -152,8 +165,8 @@ func TestSocketIsPrivateAndGoesWithTheServer(t *testing.T) {
 		t.Errorf("%v, %v", fi.Mode(), err)
 	}
 	second, err := control.NewServer(control.Options{Path: n.path, Store: n.store, Queue: queue{}, Progress: n.progress,
-		Info: func() control.NodeInfo { return control.NodeInfo{} }, Tree: func() process.Tree { return process.Tree{} },
-		Hellos: func() ([]control.Hello, error) { return nil, nil }, Log: slog.New(slog.DiscardHandler)})
+		Info: func() client.NodeInfo { return client.NodeInfo{} }, Tree: func() process.Tree { return process.Tree{} },
+		Hellos: func() ([]control.Hello, error) { return nil, nil }, Errors: func(context.Context, message.Node, int, bool, func(string) error) error { return nil }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +182,7 @@ func TestSocketIsPrivateAndGoesWithTheServer(t *testing.T) {
 	if _, err := os.Lstat(n.path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket after the stop: %v", err)
 	}
-	var no *control.Error
+	var no *client.Error
 	if _, err := n.Node(t.Context()); !errors.As(err, &no) || no.Status != 0 || !strings.Contains(no.Text, "no node runs here") || no.Hint == "" {
 		t.Errorf("asked after the stop: %v", err)
 	}
@@ -179,9 +192,12 @@ func TestStopEndsThoseWhoWait(t *testing.T) {
 	asked := make(chan struct{}, 100)
 	n := serve(t, func(o *control.Options) { o.Store = looked{o.Store.(*kvstore.Store), asked} })
 	id := n.accept(t, "ship1", 1)[0]
+	waiting, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	n.Lost = func(error) { giveUp() }
 	waited := make(chan error, 1)
 	go func() {
-		_, err := n.Status(context.Background(), id.String(), true)
+		_, err := n.Wait(waiting, id)
 		waited <- err
 	}()
 	<-asked
@@ -198,12 +214,12 @@ func TestWaitEndsWithTheMessage(t *testing.T) {
 	n := serve(t, func(o *control.Options) { o.Store = looked{o.Store.(*kvstore.Store), asked} })
 	id := n.accept(t, "ship1", 1)[0]
 	type end struct {
-		control.Status
+		client.Status
 		error
 	}
 	waited := make(chan end, 1)
 	go func() {
-		st, err := n.Status(context.Background(), id.String()[:20], true)
+		st, err := n.Wait(context.Background(), id)
 		waited <- end{st, err}
 	}()
 	<-asked
@@ -232,7 +248,7 @@ func TestStatusOfAMessageThatRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, id := range ids {
-		st, err := n.Status(t.Context(), id.String(), false)
+		st, err := n.Status(t.Context(), id)
 		if err != nil || st.Ended || st.Received == nil || st.Received.Peer != "ship2" || (st.Received.Started != nil) != (i == 0) || st.Message == nil {
 			t.Errorf("message %d: %+v, %v", i, st.Received, err)
 		}
@@ -244,27 +260,25 @@ func TestListsAreFilteredAndInOrder(t *testing.T) {
 	one, two := n.accept(t, "ship1", 600), n.accept(t, "ship2", 3)
 	n.giveUp(t, "ship1", one[0])
 	n.giveUp(t, "ship2", two[0])
-	var ids []message.ID
-	collect := func(q control.Queued) error { ids = append(ids, q.ID); return nil }
 	for name, tt := range map[string]struct {
-		f    control.Filter
+		f    client.Filter
 		n    int
 		want []message.ID
 	}{
-		"a long stream":  {control.Filter{To: "ship1"}, 0, one[1:]},
-		"the first":      {control.Filter{To: "ship1"}, 2, one[1:3]},
-		"all":            {control.Filter{Method: "REQPing"}, 0, append(slices.Clone(one[1:]), two[1:]...)},
-		"by id":          {control.Filter{IDs: []string{two[2].String(), one[0].String()}}, 0, two[2:]},
-		"id and node":    {control.Filter{IDs: []string{two[2].String()}, To: "ship1"}, 0, nil},
-		"too young":      {control.Filter{OlderThan: time.Hour}, 0, nil},
-		"other method":   {control.Filter{Method: "REQPong"}, 0, nil},
-		"given up":       {control.Filter{GivenUp: true}, 0, []message.ID{one[0], two[0]}},
-		"given up to":    {control.Filter{GivenUp: true, To: "ship2"}, 0, two[:1]},
-		"given up by id": {control.Filter{GivenUp: true, IDs: []string{one[0].String(), one[1].String()}}, 0, one[:1]},
+		"a long stream":  {client.Filter{To: "ship1"}, 0, one[1:]},
+		"the first":      {client.Filter{To: "ship1"}, 2, one[1:3]},
+		"all":            {client.Filter{Method: "REQPing"}, 0, append(slices.Clone(one[1:]), two[1:]...)},
+		"by id":          {client.Filter{IDs: []string{two[2].String(), one[0].String()}}, 0, two[2:]},
+		"id and node":    {client.Filter{IDs: []string{two[2].String()}, To: "ship1"}, 0, nil},
+		"too young":      {client.Filter{OlderThan: time.Hour}, 0, nil},
+		"other method":   {client.Filter{Method: "REQPong"}, 0, nil},
+		"given up":       {client.Filter{GivenUp: true}, 0, []message.ID{one[0], two[0]}},
+		"given up to":    {client.Filter{GivenUp: true, To: "ship2"}, 0, two[:1]},
+		"given up by id": {client.Filter{GivenUp: true, IDs: []string{one[0].String(), one[1].String()}}, 0, one[:1]},
 	} {
-		ids = nil
-		if err := n.Queued(t.Context(), tt.f, tt.n, collect); err != nil || !slices.Equal(ids, tt.want) {
-			t.Errorf("%s: %d messages, %v; want %d", name, len(ids), err, len(tt.want))
+		ids := n.queued(t, tt.f, tt.n)
+		if !slices.Equal(ids, tt.want) {
+			t.Errorf("%s: %d messages; want %d", name, len(ids), len(tt.want))
 		}
 	}
 }
@@ -276,16 +290,15 @@ func TestRetryIsInTheOrderOfAcceptance(t *testing.T) {
 		n.giveUp(t, "ship1", ids[i])
 	}
 	var old, as []message.ID
-	err := n.Retry(t.Context(), control.Filter{IDs: []string{ids[2].String(), ids[1].String(), ids[0].String()}}, func(r control.Retried) error {
+	retried, err := n.Retry(t.Context(), client.Filter{IDs: []string{ids[2].String(), ids[1].String(), ids[0].String()}})
+	for _, r := range retried {
 		old, as = append(old, r.ID), append(as, r.NewID)
-		return nil
-	})
+	}
 	if err != nil || !slices.Equal(old, ids) {
 		t.Errorf("%v, %v; want %v", old, err, ids)
 	}
-	var waiting []message.ID
-	if err := n.Queued(t.Context(), control.Filter{}, 0, func(q control.Queued) error { waiting = append(waiting, q.ID); return nil }); err != nil || !slices.Equal(waiting, as) {
-		t.Errorf("%v wait, %v; want %v", waiting, err, as)
+	if waiting := n.queued(t, client.Filter{}, 0); !slices.Equal(waiting, as) {
+		t.Errorf("%v wait; want %v", waiting, as)
 	}
 }
 
@@ -295,11 +308,10 @@ func TestErrorInTheMiddleOfAListIsNoEndOfIt(t *testing.T) {
 			return []process.Cleared{{To: "ship1", Method: "REQPing", Messages: 3}}, errors.New("the disk is full")
 		}}
 	})
-	removed := 0
-	err := n.Remove(t.Context(), control.Filter{All: true}, func(r control.Removed) error { removed += r.Messages; return nil })
-	var no *control.Error
-	if removed != 3 || !errors.As(err, &no) || no.Text != "the disk is full" {
-		t.Errorf("%d removed, %v", removed, err)
+	removed, err := n.Remove(t.Context(), client.Filter{All: true})
+	var no *client.Error
+	if len(removed) != 1 || removed[0].Messages != 3 || !errors.As(err, &no) || no.Text != "the disk is full" {
+		t.Errorf("%+v removed, %v", removed, err)
 	}
 }
 
@@ -307,15 +319,15 @@ func TestWhatIsNotSaidIsNotRemoved(t *testing.T) {
 	n := serve(t, func(o *control.Options) {
 		o.Queue = queue{clear: func(f process.QueueFilter) ([]process.Cleared, error) { t.Errorf("%+v is cleared", f); return nil, nil }}
 	})
-	for name, f := range map[string]control.Filter{
+	for name, f := range map[string]client.Filter{
 		"nothing": {}, "only the kind": {GivenUp: true}, "an id that is none": {IDs: []string{"?"}}, "an id of nobody": {IDs: []string{message.ID{1}.String()}},
 		"the future": {OlderThan: -time.Hour},
 	} {
-		var no *control.Error
-		if err := n.Remove(t.Context(), f, func(control.Removed) error { return nil }); !errors.As(err, &no) || no.Status/100 != 4 {
+		var no *client.Error
+		if _, err := n.Remove(t.Context(), f); !errors.As(err, &no) || no.Status/100 != 4 {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := n.Retry(t.Context(), f, func(control.Retried) error { return nil }); !errors.As(err, &no) || no.Status/100 != 4 {
+		if _, err := n.Retry(t.Context(), f); !errors.As(err, &no) || no.Status/100 != 4 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -330,6 +342,8 @@ func TestGarbageStopsNothing(t *testing.T) {
 		"a body":          "POST /v1/queue/retry HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n" + strings.Repeat("x", 1_000_000),
 		"a path":          "GET /v1/messages/..%2f..%2fetc HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 		"another path":    "GET /v2/node HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+		"no ids":          "POST /v1/ends HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\n[1,2]",
+		"too many ids":    "POST /v1/ends HTTP/1.1\r\nHost: a\r\nContent-Length: 9000000\r\nConnection: close\r\n\r\n[" + strings.Repeat(" ", 8_999_999),
 		"another method":  "PATCH /v1/queue HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 		"numbers":         "GET /v1/queue/messages?n=-1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 		"larger numbers":  "GET /v1/queue/messages?n=99999999999999999999 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
@@ -360,13 +374,13 @@ func TestRequestsAreBounded(t *testing.T) {
 	var all sync.WaitGroup
 	const most = 64
 	for range most {
-		all.Go(func() { _, _ = n.Status(ctx, id.String(), true) })
+		all.Go(func() { _, _ = n.Wait(ctx, id) })
 	}
 	// Each waits, having looked once, until it is told.
 	for range most {
 		<-asked
 	}
-	var no *control.Error
+	var no *client.Error
 	_, err := n.Node(t.Context())
 	for err == nil { // the same one may have looked twice
 		<-asked

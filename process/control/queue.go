@@ -7,53 +7,20 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"time"
 
+	"steward/client"
 	"steward/internal/logattr"
 	"steward/kvstore"
 	"steward/message"
 	"steward/process"
 )
 
-// Filter says which messages of the queue are meant. All that is set has to fit.
-type Filter struct {
-	IDs       []string // whole, or their beginnings
-	To        message.Node
-	Method    message.Method
-	OlderThan time.Duration // since acceptance
-	// GivenUp: those that were given up, and not those that wait.
-	GivenUp bool
-	// All has to be set for what changes messages when nothing else is.
-	All bool
-}
-
-func (f *Filter) values() url.Values {
-	v := url.Values{"id": f.IDs}
-	set := func(name, value string) {
-		if value != "" {
-			v.Set(name, value)
-		}
-	}
-	set("to", string(f.To))
-	set("method", string(f.Method))
-	if f.OlderThan != 0 {
-		set("olderThan", f.OlderThan.String())
-	}
-	for name, is := range map[string]bool{"givenUp": f.GivenUp, "all": f.All} {
-		if is {
-			set(name, "true")
-		}
-	}
-	return v
-}
-
-// filter reads what Filter.values wrote, with whole ids in place of beginnings.
-func (s *Server) filter(r *http.Request) (f Filter, ids []message.ID, err error) {
+// filter reads what a client has written, with whole ids in place of beginnings.
+func (s *Server) filter(r *http.Request) (f client.Filter, ids []message.ID, err error) {
 	v := r.URL.Query()
-	f = Filter{To: message.Node(v.Get("to")), Method: message.Method(v.Get("method")), IDs: v["id"],
+	f = client.Filter{To: message.Node(v.Get("to")), Method: message.Method(v.Get("method")), IDs: v["id"],
 		GivenUp: v.Get("givenUp") == "true", All: v.Get("all") == "true"}
 	if text := v.Get("olderThan"); text != "" {
 		if f.OlderThan, err = time.ParseDuration(text); err != nil || f.OlderThan < 0 {
@@ -73,15 +40,15 @@ func (s *Server) filter(r *http.Request) (f Filter, ids []message.ID, err error)
 	return f, ids, nil
 }
 
-// fits reports whether a message is meant; its id is looked at apart.
-func (f *Filter) fits(id message.ID, to message.Node, m message.Method, now time.Time) bool {
+// fits reports whether a filter means a message, whose id is looked at apart.
+func fits(f *client.Filter, id message.ID, to message.Node, m message.Method, now time.Time) bool {
 	return (f.To == "" || f.To == to) && (f.Method == "" || f.Method == m) && (f.OlderThan == 0 || now.Sub(id.Time()) > f.OlderThan)
 }
 
 var errAll = refusal{http.StatusBadRequest, errors.New("it is not said which messages are meant"), "give ids, -to, -method or -older, or -all"}
 
 // said returns an error unless somebody has said which messages are meant.
-func (f *Filter) said() error {
+func said(f *client.Filter) error {
 	if len(f.IDs) == 0 && f.To == "" && f.Method == "" && f.OlderThan == 0 && !f.All {
 		return errAll
 	}
@@ -117,13 +84,11 @@ func (s *Server) queued(a *answer, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	most := int64(0)
-	if text := r.FormValue("n"); text != "" {
-		if most, err = strconv.ParseInt(text, 10, 64); err != nil || most < 0 {
-			return refusal{http.StatusBadRequest, fmt.Errorf("n: %s is no number of messages", message.Quote(text)), ""}
-		}
+	most, err := number(r.URL.Query().Get("n"))
+	if err != nil {
+		return err
 	}
-	show := func(q *Queued) error {
+	show := func(q *client.Queued) error {
 		if err := a.line(q); err != nil {
 			return err
 		}
@@ -148,10 +113,10 @@ func (s *Server) queued(a *answer, r *http.Request) error {
 
 var errEnough = errors.New("enough")
 
-func (s *Server) eachOf(ids []message.ID, f Filter, do func(*Queued) error) error {
+func (s *Server) eachOf(ids []message.ID, f client.Filter, do func(*client.Queued) error) error {
 	for _, id := range ids {
 		life, err := s.opt.Store.Sent(id)
-		if errors.Is(err, kvstore.ErrNotFound) || err == nil && !f.fits(id, life.Peer, life.Method, time.Now()) {
+		if errors.Is(err, kvstore.ErrNotFound) || err == nil && !fits(&f, id, life.Peer, life.Method, time.Now()) {
 			continue
 		}
 		if err != nil {
@@ -172,7 +137,7 @@ func (s *Server) eachOf(ids []message.ID, f Filter, do func(*Queued) error) erro
 	return nil
 }
 
-func (s *Server) eachWaiting(ctx context.Context, f Filter, do func(*Queued) error) error {
+func (s *Server) eachWaiting(ctx context.Context, f client.Filter, do func(*client.Queued) error) error {
 	all, err := s.waiting(f.To, f.Method)
 	if err != nil {
 		return err
@@ -189,7 +154,7 @@ func (s *Server) eachWaiting(ctx context.Context, f Filter, do func(*Queued) err
 				break
 			}
 			for i := range queue {
-				if !f.fits(queue[i].ID, st.To, st.Method, now) {
+				if !fits(&f, queue[i].ID, st.To, st.Method, now) {
 					continue
 				}
 				if err := show(info.Stream, &queue[i], do); err != nil {
@@ -202,17 +167,17 @@ func (s *Server) eachWaiting(ctx context.Context, f Filter, do func(*Queued) err
 	return ctx.Err()
 }
 
-func show(stream kvstore.Stream, q *kvstore.Queued, do func(*Queued) error) error {
+func show(stream kvstore.Stream, q *kvstore.Queued, do func(*client.Queued) error) error {
 	m, err := decode(stream, q)
 	if err != nil {
 		return err
 	}
 	text, body := textOf(m)
-	return do(&Queued{ID: q.ID, To: stream.Peer, Method: stream.Method, Accepted: q.ID.Time().UTC(), Message: text, Bytes: body})
+	return do(&client.Queued{ID: q.ID, To: stream.Peer, Method: stream.Method, Accepted: q.ID.Time().UTC(), Message: text, Bytes: body})
 }
 
 // eachGivenUp reads its letters one by one: while the store is looked through, no client may be waited for.
-func (s *Server) eachGivenUp(f Filter, ids []message.ID, do func(*Queued) error) error {
+func (s *Server) eachGivenUp(f client.Filter, ids []message.ID, do func(*client.Queued) error) error {
 	letters, err := s.givenUp(f, ids)
 	if err != nil {
 		return err
@@ -225,7 +190,7 @@ func (s *Server) eachGivenUp(f Filter, ids []message.ID, do func(*Queued) error)
 		if err != nil {
 			return err
 		}
-		q := &Queued{ID: l.id, To: l.Peer, Method: l.Method, Accepted: l.id.Time().UTC(), GivenUp: timeOf(d.At),
+		q := &client.Queued{ID: l.id, To: l.Peer, Method: l.Method, Accepted: l.id.Time().UTC(), GivenUp: timeOf(d.At),
 			Code: d.Code, Text: d.Text, Attempts: d.Attempts}
 		q.Message, q.Bytes = textOf(d.Message)
 		if err := do(q); err != nil {
@@ -242,10 +207,10 @@ type letter struct {
 }
 
 // givenUp returns those that were given up and fit, oldest first; of ids, unless there are none.
-func (s *Server) givenUp(f Filter, ids []message.ID) (letters []letter, err error) {
+func (s *Server) givenUp(f client.Filter, ids []message.ID) (letters []letter, err error) {
 	now := time.Now()
 	take := func(d kvstore.DeadLetter) bool {
-		if m := d.Message; f.fits(m.ID, m.To, m.Method, now) {
+		if m := d.Message; fits(&f, m.ID, m.To, m.Method, now) {
 			letters = append(letters, letter{kvstore.Stream{Peer: m.To, Method: m.Method}, m.ID})
 		}
 		return true
@@ -272,7 +237,7 @@ const by = "an operator of this node"
 func (s *Server) remove(a *answer, r *http.Request) error {
 	f, ids, err := s.filter(r)
 	if err == nil {
-		err = f.said()
+		err = said(&f)
 	}
 	if err != nil {
 		return err
@@ -286,7 +251,7 @@ func (s *Server) remove(a *answer, r *http.Request) error {
 	for _, id := range ids {
 		cleared, err := s.opt.Queue.Clear(r.Context(), process.QueueFilter{ID: id, To: f.To, Method: f.Method, OlderThan: f.OlderThan}, by)
 		for _, c := range cleared {
-			if err := a.line(Removed{To: c.To, Method: c.Method, Messages: c.Messages}); err != nil {
+			if err := a.line(client.Removed{To: c.To, Method: c.Method, Messages: c.Messages}); err != nil {
 				return err
 			}
 		}
@@ -297,7 +262,7 @@ func (s *Server) remove(a *answer, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) forget(a *answer, f Filter, ids []message.ID) error {
+func (s *Server) forget(a *answer, f client.Filter, ids []message.ID) error {
 	letters, err := s.givenUp(f, ids)
 	if err != nil {
 		return err
@@ -318,7 +283,7 @@ func (s *Server) forget(a *answer, f Filter, ids []message.ID) error {
 			s.opt.Log.Info("message that was given up is forgotten", logattr.ID(id))
 		}
 		for st, n := range counts {
-			if err := a.line(Removed{To: st.Peer, Method: st.Method, Messages: n, GivenUp: true}); err != nil {
+			if err := a.line(client.Removed{To: st.Peer, Method: st.Method, Messages: n, GivenUp: true}); err != nil {
 				return err
 			}
 		}
@@ -330,7 +295,7 @@ func (s *Server) forget(a *answer, f Filter, ids []message.ID) error {
 func (s *Server) retry(a *answer, r *http.Request) error {
 	f, ids, err := s.filter(r)
 	if err == nil {
-		err = f.said()
+		err = said(&f)
 	}
 	if err != nil {
 		return err
@@ -346,7 +311,7 @@ func (s *Server) retry(a *answer, r *http.Request) error {
 	slices.SortFunc(found, func(x, y message.ID) int { return bytes.Compare(x[:], y[:]) }) // as they were accepted
 	retried, err := s.opt.Queue.Retry(r.Context(), found)
 	for _, d := range retried {
-		if err := a.line(Retried{ID: d.Old, NewID: d.New, To: d.Peer, Method: d.Method}); err != nil {
+		if err := a.line(client.Retried{ID: d.Old, NewID: d.New, To: d.Peer, Method: d.Method}); err != nil {
 			return err
 		}
 	}

@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
+	"steward/client"
 	"steward/kvstore"
 	"steward/message"
 	"steward/process"
@@ -20,6 +22,10 @@ import (
 const (
 	// mostRequests bounds the requests that are answered at a time.
 	mostRequests = 64
+	// mostBody is room for the ids of 100,000 messages. All else is said in the address.
+	mostBody = 4 << 20
+	// readPatience is how long a client may take to write them.
+	readPatience = 10 * time.Second
 	// writePatience is how long a client may leave its answer unread.
 	writePatience = 30 * time.Second
 	// stopPatience is how long a stop waits for answers that are being written.
@@ -47,17 +53,28 @@ type Queue interface {
 	Retry(context.Context, []message.ID) ([]kvstore.Retried, error)
 }
 
+// Hello is the last hello of a node.
+type Hello struct {
+	Node    message.Node
+	At      time.Time
+	Text    string
+	Version string
+}
+
 // Options are what a [Server] needs, all of it.
 type Options struct {
 	// Path is the socket file.
 	Path     string
-	Info     func() NodeInfo
+	Info     func() client.NodeInfo
 	Store    Store
 	Queue    Queue
 	Progress *process.Progress
 	Tree     func() process.Tree
 	// Hellos returns the last hello of each node, in any order.
 	Hellos func() ([]Hello, error)
+	// Errors calls do with the last n lines of the error log, 0 being all, about one node, or about all when that is
+	// empty. With follow it goes on until ctx ends, and 0 is none.
+	Errors func(ctx context.Context, of message.Node, n int, follow bool, do func(line string) error) error
 	Log    *slog.Logger
 }
 
@@ -71,7 +88,7 @@ type Server struct {
 // NewServer checks the options. Nothing is opened before Serve.
 func NewServer(opt Options) (*Server, error) {
 	switch {
-	case opt.Info == nil, opt.Store == nil, opt.Queue == nil, opt.Progress == nil, opt.Tree == nil, opt.Hellos == nil, opt.Log == nil:
+	case opt.Info == nil, opt.Store == nil, opt.Queue == nil, opt.Progress == nil, opt.Tree == nil, opt.Hellos == nil, opt.Errors == nil, opt.Log == nil:
 		return nil, errors.New("control: an option is missing")
 	}
 	if err := ingress.CheckDoor(opt.Path); err != nil {
@@ -116,18 +133,20 @@ func (s *Server) handler() http.Handler {
 	for pattern, answer := range map[string]func(*answer, *http.Request) error{
 		"GET /v1/node":           s.node,
 		"GET /v1/messages/{id}":  s.status,
+		"POST /v1/ends":          s.ends,
 		"GET /v1/queue":          s.streams,
 		"GET /v1/queue/messages": s.queued,
 		"DELETE /v1/queue":       s.remove,
 		"POST /v1/queue/retry":   s.retry,
 		"GET /v1/processes":      s.processes,
 		"GET /v1/nodes":          s.nodes,
+		"GET /v1/errors":         s.errors,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, answer) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, r, func(*answer, *http.Request) error {
-			return refusal{http.StatusNotFound, fmt.Errorf("this node does not know %s %s", r.Method, message.Quote(r.URL.Path)),
+			return refusal{http.StatusNotImplemented, fmt.Errorf("this node does not know %s %s", r.Method, message.Quote(r.URL.Path)),
 				"command and node are of different versions; steward version"}
 		})
 	})
@@ -146,7 +165,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, do func(*answer,
 		a.fail(refusal{http.StatusServiceUnavailable, fmt.Errorf("the node answers %d others", mostRequests), "try again"})
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, 0) // all is said in the address
+	r.Body = http.MaxBytesReader(w, r.Body, mostBody)
 	err := do(a, r)
 	if err != nil && r.Context().Err() != nil { // or the client has gone, and reads nothing more
 		err = refusal{http.StatusServiceUnavailable, errors.New("the node is stopping"), ""}
@@ -182,7 +201,7 @@ func (a *answer) line(v any) error {
 }
 
 func (a *answer) fail(err error) {
-	f := failure{Error: err.Error()}
+	f := client.Error{Text: err.Error()}
 	status := http.StatusInternalServerError
 	if no := (refusal{}); errors.As(err, &no) {
 		status, f.Hint = no.status, no.hint
@@ -203,5 +222,33 @@ type refusal struct {
 func (r refusal) Unwrap() error { return r.error }
 
 func (s *Server) node(a *answer, _ *http.Request) error { return a.line(s.opt.Info()) }
+
+// errors answers what failed, a line each.
+func (s *Server) errors(a *answer, r *http.Request) error {
+	q := r.URL.Query()
+	n, err := number(q.Get("n"))
+	of := message.Node(q.Get("node"))
+	if err == nil && of != "" {
+		if err = of.Check(); err != nil {
+			err = refusal{http.StatusBadRequest, err, ""}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return s.opt.Errors(r.Context(), of, n, q.Get("follow") == "true", func(line string) error { return a.line(line) })
+}
+
+// number reads how many of a list are wanted, 0 being all.
+func number(text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, refusal{http.StatusBadRequest, fmt.Errorf("n: %s is no number", message.Quote(text)), ""}
+	}
+	return n, nil
+}
 
 func (s *Server) processes(a *answer, _ *http.Request) error { return a.line(s.opt.Tree()) }

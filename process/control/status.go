@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"steward/client"
 	"steward/kvstore"
 	"steward/message"
 	"steward/message/wire"
@@ -36,8 +37,7 @@ func (s *Server) find(text string) (message.ID, error) {
 	case err != nil:
 		return message.ID{}, err
 	case len(ids) == 0:
-		return message.ID{}, refusal{http.StatusNotFound, fmt.Errorf("this node, %s, knows no message %s", s.opt.Info().Node, message.Quote(text)),
-			"ask the node that accepted it, or the one that ran it; what has ended long ago is in their audit logs"}
+		return message.ID{}, s.unknown(text)
 	case len(ids) > 1:
 		return message.ID{}, refusal{http.StatusBadRequest, fmt.Errorf("more than one message begins with %s: %s, %s", message.Quote(text), ids[0], ids[1]),
 			"give more of the id"}
@@ -51,37 +51,106 @@ func (s *Server) status(a *answer, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if r.FormValue("wait") != "true" {
-		st, err := s.look(r.Context(), id)
-		if err != nil {
-			return err
-		}
-		return a.line(st)
+	if r.URL.Query().Get("wait") == "true" {
+		return s.eachEnd(r.Context(), []message.ID{id}, func(st *client.Status) error { return a.line(st) })
 	}
-	steps, stop := s.opt.Progress.Watch(id)
+	st, err := s.look(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return a.line(st)
+}
+
+// ends answers where messages are whose ids are in the body, each when it has ended.
+func (s *Server) ends(a *answer, r *http.Request) error {
+	if err := a.rc.SetReadDeadline(time.Now().Add(readPatience)); err != nil {
+		return err
+	}
+	var ids []message.ID
+	if err := json.NewDecoder(r.Body).Decode(&ids); err != nil {
+		return refusal{http.StatusBadRequest, fmt.Errorf("no list of ids: %w", err), ""}
+	}
+	if err := a.rc.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	return s.eachEnd(r.Context(), ids, func(st *client.Status) error { return a.line(st) })
+}
+
+// eachEnd calls do for each message when it has ended.
+func (s *Server) eachEnd(ctx context.Context, ids []message.ID, do func(*client.Status) error) error {
+	var watched message.ID // all of them
+	if len(ids) == 1 {
+		watched = ids[0]
+	}
+	steps, stop := s.opt.Progress.Watch(watched)
 	defer stop()
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()
-	for {
-		st, err := s.look(r.Context(), id)
+	open := map[message.ID]bool{}
+	look := func(id message.ID) error {
+		ended, err := s.ended(id)
+		if err != nil || !ended {
+			return err
+		}
+		delete(open, id)
+		st, err := s.look(ctx, id)
 		if err != nil {
 			return err
 		}
-		if st.Ended {
-			return a.line(st)
+		return do(st)
+	}
+	for _, id := range ids {
+		if open[id] {
+			continue // it is named twice
 		}
-		select {
-		case <-steps:
-		case <-again.C:
-		case <-r.Context().Done():
-			return r.Context().Err()
+		open[id] = true
+		if err := look(id); err != nil {
+			return err
 		}
 	}
+	for len(open) > 0 {
+		select {
+		case step := <-steps:
+			if open[step.ID] {
+				if err := look(step.ID); err != nil {
+					return err
+				}
+			}
+		case <-again.C:
+			for id := range open {
+				if err := look(id); err != nil {
+					return err
+				}
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// ended reports whether a message has ended as far as this node has to do with it: what look says, for less.
+func (s *Server) ended(id message.ID) (bool, error) {
+	for _, of := range []func(message.ID) (kvstore.Life, error){s.opt.Store.Sent, s.opt.Store.Received} {
+		if l, err := of(id); !errors.Is(err, kvstore.ErrNotFound) {
+			return err == nil && l.State.Final(), err
+		}
+	}
+	_, err := s.opt.Store.DeadLetter(id) // the history has forgotten it
+	if errors.Is(err, kvstore.ErrNotFound) {
+		return false, s.unknown(id.String())
+	}
+	return err == nil, err
+}
+
+func (s *Server) unknown(text string) error {
+	return refusal{http.StatusNotFound, fmt.Errorf("this node, %s, knows no message %s", s.opt.Info().Node, message.Quote(text)),
+		"ask the node that accepted it, or the one that ran it; what has ended long ago is in their audit logs"}
 }
 
 // look puts together what is known of a message.
-func (s *Server) look(ctx context.Context, id message.ID) (*Status, error) {
-	st := &Status{ID: id, Node: s.opt.Info().Node, Accepted: id.Time()}
+func (s *Server) look(ctx context.Context, id message.ID) (*client.Status, error) {
+	st := &client.Status{ID: id, Node: s.opt.Info().Node, Accepted: id.Time()}
 	sent, err := s.opt.Store.Sent(id)
 	if err == nil {
 		st.Sent, st.Ended = lifeOf(&sent), sent.State.Final()
@@ -111,7 +180,7 @@ func (s *Server) look(ctx context.Context, id message.ID) (*Status, error) {
 		st.Message, st.Bytes = textOf(letter.Message)
 		if st.Sent == nil { // the history has forgotten it
 			st.Ended = true
-			st.Sent = &Life{Peer: letter.Message.To, Method: letter.Message.Method, State: message.EndOf(letter.Code),
+			st.Sent = &client.Life{Peer: letter.Message.To, Method: letter.Message.Method, State: message.EndOf(letter.Code),
 				Code: letter.Code, Text: letter.Text, Attempts: letter.Attempts, Ended: timeOf(letter.At)}
 		}
 	}
@@ -119,7 +188,7 @@ func (s *Server) look(ctx context.Context, id message.ID) (*Status, error) {
 }
 
 // lookAtDelivery adds what a message that waits for its delivery is, and how that stands.
-func (s *Server) lookAtDelivery(ctx context.Context, l *kvstore.Life, st *Status) error {
+func (s *Server) lookAtDelivery(ctx context.Context, l *kvstore.Life, st *client.Status) error {
 	if l.State != message.StateAccepted {
 		return nil
 	}
@@ -140,16 +209,16 @@ func (s *Server) lookAtDelivery(ctx context.Context, l *kvstore.Life, st *Status
 }
 
 // delivery says how a message that waits stands.
-func (s *Server) delivery(ctx context.Context, id kvstore.Stream, q *kvstore.Queued) *Delivery {
+func (s *Server) delivery(ctx context.Context, id kvstore.Stream, q *kvstore.Queued) *client.Delivery {
 	o, ok := s.opt.Queue.Outlook(ctx, id, q.ID)
 	if !ok {
 		return nil
 	}
-	return &Delivery{Attempts: o.Attempts, Retries: q.Retries, Next: timeOf(o.Next), Reason: o.Reason, Linked: o.Linked}
+	return &client.Delivery{Attempts: o.Attempts, Retries: q.Retries, Next: timeOf(o.Next), Reason: o.Reason, Linked: o.Linked}
 }
 
 // lookAtRun adds what a message that waits here for its method is, and when its run began.
-func (s *Server) lookAtRun(l *kvstore.Life, st *Status) error {
+func (s *Server) lookAtRun(l *kvstore.Life, st *client.Status) error {
 	if l.State.Final() {
 		return nil
 	}
@@ -176,8 +245,8 @@ func (s *Server) lookAtRun(l *kvstore.Life, st *Status) error {
 	}
 }
 
-func lifeOf(l *kvstore.Life) *Life {
-	return &Life{Peer: l.Peer, Method: l.Method, State: l.State, Code: l.Code, Text: l.Text, Exit: l.Exit, Stderr: l.Stderr, Attempts: l.Attempts, Reply: l.WantsReply,
+func lifeOf(l *kvstore.Life) *client.Life {
+	return &client.Life{Peer: l.Peer, Method: l.Method, State: l.State, Code: l.Code, Text: l.Text, Exit: l.Exit, Stderr: l.Stderr, Attempts: l.Attempts, Reply: l.WantsReply,
 		Delivered: timeOf(l.Delivered), Started: timeOf(l.Started), Ended: timeOf(l.Ended)}
 }
 
@@ -210,10 +279,10 @@ func (s *Server) nodes(a *answer, _ *http.Request) error {
 	if err != nil {
 		return err
 	}
-	peers := map[message.Node]*Peer{}
-	peer := func(n message.Node) *Peer {
+	peers := map[message.Node]*client.Peer{}
+	peer := func(n message.Node) *client.Peer {
 		if peers[n] == nil {
-			peers[n] = &Peer{Node: n}
+			peers[n] = &client.Peer{Node: n}
 		}
 		return peers[n]
 	}
@@ -232,7 +301,7 @@ func (s *Server) nodes(a *answer, _ *http.Request) error {
 			p.Oldest = timeOf(st.Accepted)
 		}
 	}
-	for _, p := range slices.SortedFunc(maps.Values(peers), func(x, y *Peer) int { return cmp.Compare(x.Node, y.Node) }) {
+	for _, p := range slices.SortedFunc(maps.Values(peers), func(x, y *client.Peer) int { return cmp.Compare(x.Node, y.Node) }) {
 		if err := a.line(p); err != nil {
 			return err
 		}
@@ -241,12 +310,12 @@ func (s *Server) nodes(a *answer, _ *http.Request) error {
 }
 
 // waiting returns the streams in which something waits, sorted.
-func (s *Server) waiting(to message.Node, m message.Method) ([]Stream, error) {
+func (s *Server) waiting(to message.Node, m message.Method) ([]client.Stream, error) {
 	infos, err := s.opt.Store.Streams()
 	if err != nil {
 		return nil, err
 	}
-	var all []Stream
+	var all []client.Stream
 	for _, info := range infos {
 		if to != "" && to != info.Peer || m != "" && m != info.Method {
 			continue
@@ -258,10 +327,10 @@ func (s *Server) waiting(to message.Node, m message.Method) ([]Stream, error) {
 		if len(first) == 0 {
 			continue // delivered meanwhile
 		}
-		all = append(all, Stream{To: info.Peer, Method: info.Method, Messages: info.Count, Bytes: info.Bytes,
-			Oldest: first[0].ID, Accepted: first[0].ID.Time().UTC(), Delivery: &Delivery{Retries: first[0].Retries}})
+		all = append(all, client.Stream{To: info.Peer, Method: info.Method, Messages: info.Count, Bytes: info.Bytes,
+			Oldest: first[0].ID, Accepted: first[0].ID.Time().UTC(), Delivery: &client.Delivery{Retries: first[0].Retries}})
 	}
-	slices.SortFunc(all, func(x, y Stream) int {
+	slices.SortFunc(all, func(x, y client.Stream) int {
 		return cmp.Or(strings.Compare(string(x.To), string(y.To)), strings.Compare(string(x.Method), string(y.Method)))
 	})
 	return all, nil

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"steward/errorkernel"
 	"steward/message"
 	"steward/message/wire"
 )
@@ -67,7 +68,9 @@ type Options struct {
 	// MaxConns bounds the connections; 0 means 1,000. One more takes the place of that whose
 	// next array has been waited for longest: who is slow keeps nobody out.
 	MaxConns int
-	Log      *slog.Logger
+	// Report is told when there are more, nil: nobody is.
+	Report errorkernel.Reporter
+	Log    *slog.Logger
 }
 
 // Socket takes messages on a unix socket or a TCP port.
@@ -228,6 +231,7 @@ func (s *Socket) keep(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := len(s.conns); n >= s.opt.MaxConns {
+		s.crowded()
 		slowest := s.slowest()
 		if slowest == nil || n >= s.opt.MaxConns+maxLeaving {
 			return false
@@ -236,6 +240,14 @@ func (s *Socket) keep(c *conn) bool {
 	}
 	s.conns[c] = struct{}{}
 	return true
+}
+
+// crowded tells that there are too many connections. The text is always the same, and so one line in a minute.
+func (s *Socket) crowded() {
+	if s.opt.Report != nil {
+		s.opt.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "socket", Err: fmt.Errorf("%s: %w; the one that sends nothing for longest is cut off, else the new one",
+			s.name(), errCrowded(s.opt.MaxConns))})
+	}
 }
 
 // slowest returns the connection whose next array has been waited for longest, nil when all

@@ -520,7 +520,8 @@ func TestStopLeavesAForeignSocketInPlace(t *testing.T) {
 // of the slowest, who is told.
 func TestSlowClientsGiveWayWhenThereAreTooMany(t *testing.T) {
 	opt := options(&store{})
-	opt.MaxConns = 3
+	var told ledger
+	opt.MaxConns, opt.Report = 3, &told
 	path, _ := open(t, opt)
 	silent, slow, quick := dial(t, path), dial(t, path), dial(t, path)
 	slow.send("[")
@@ -532,6 +533,11 @@ func TestSlowClientsGiveWayWhenThereAreTooMany(t *testing.T) {
 		c.wantAccepted(2 + i)
 		loser.wantError("too many connections: 3 are open")
 		loser.wantEnd()
+	}
+	told.mu.Lock()
+	defer told.mu.Unlock()
+	if len(told.events) != 3 || told.events[0].Err.Error() != told.events[2].Err.Error() || !strings.Contains(told.events[0].Err.Error(), path+": too many connections: 3 are open") {
+		t.Errorf("reported: %v", told.events)
 	}
 }
 

@@ -39,6 +39,8 @@ type Answer struct {
 	Refused string `json:"refused,omitempty"`
 	// Signatures is the setting for the node.
 	Signatures string `json:"signatures,omitempty"`
+	// Rules are those of who may do what on a new node; empty: central has none for it.
+	Rules string `json:"rules,omitempty"`
 	// Trust is what all nodes are told about keys, signed by central; empty for nothing.
 	Trust string `json:"trust,omitempty"`
 }

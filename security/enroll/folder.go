@@ -27,6 +27,8 @@ type Pending struct {
 	Expires time.Time
 	// Used is the key of the node that was enrolled with it; nil: nobody was.
 	Used *security.PublicKey
+	// Through: that key was trusted after it. When it is no longer, somebody has taken it back.
+	Through bool
 }
 
 // Kept is how long a token that serves no more is known, so that who comes with it learns why.
@@ -40,7 +42,8 @@ type tokenFile struct {
 }
 
 type usedFile struct {
-	Key string `json:"key"`
+	Key     string `json:"key"`
+	Through bool   `json:"through,omitempty"`
 }
 
 func (f Folder) path(k security.PublicKey) string { return filepath.Join(string(f), k.String()) }
@@ -73,7 +76,7 @@ func (f Folder) Remove(k security.PublicKey) error {
 
 // Use notes on disk that a token was used by who has the key k, or returns which other key has used it.
 func (f Folder) Use(token, k security.PublicKey) (by security.PublicKey, err error) {
-	text, err := json.Marshal(usedFile{k.String()})
+	text, err := json.Marshal(usedFile{Key: k.String()})
 	if err != nil {
 		return by, err
 	}
@@ -84,7 +87,7 @@ func (f Folder) Use(token, k security.PublicKey) (by security.PublicKey, err err
 	if !errors.Is(err, fs.ErrExist) {
 		return by, fmt.Errorf("token: %w", err)
 	}
-	used, err := f.used(token)
+	used, _, err := f.used(token)
 	if err != nil {
 		return by, err
 	}
@@ -94,36 +97,48 @@ func (f Folder) Use(token, k security.PublicKey) (by security.PublicKey, err err
 	return *used, nil
 }
 
+// Through notes on disk that the key k, by which a token was used, is trusted.
+func (f Folder) Through(token, k security.PublicKey) error {
+	text, err := json.Marshal(usedFile{Key: k.String(), Through: true})
+	if err == nil {
+		err = atomicfile.Replace(f.path(token)+usedSuffix, append(text, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("token: %w", err)
+	}
+	return nil
+}
+
 // Lookup returns a token, or an error that wraps fs.ErrNotExist.
 func (f Folder) Lookup(k security.PublicKey) (*Pending, error) {
 	var t tokenFile
 	if err := readJSON(f.path(k), &t); err != nil {
 		return nil, err
 	}
-	used, err := f.used(k)
+	used, through, err := f.used(k)
 	if err != nil {
 		return nil, err
 	}
 	if err := t.Node.Check(); err != nil {
 		return nil, fmt.Errorf("token %s: %w", k, err)
 	}
-	return &Pending{Key: k, Node: t.Node, Expires: t.Expires, Used: used}, nil
+	return &Pending{Key: k, Node: t.Node, Expires: t.Expires, Used: used, Through: through}, nil
 }
 
-func (f Folder) used(k security.PublicKey) (*security.PublicKey, error) {
+func (f Folder) used(k security.PublicKey) (by *security.PublicKey, through bool, err error) {
 	var u usedFile
-	err := readJSON(f.path(k)+usedSuffix, &u)
+	err = readJSON(f.path(k)+usedSuffix, &u)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, false, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	by, err := security.ParsePublicKey(u.Key)
+	key, err := security.ParsePublicKey(u.Key)
 	if err != nil {
-		return nil, fmt.Errorf("token %s: %w", k, err)
+		return nil, false, fmt.Errorf("token %s: %w", k, err)
 	}
-	return &by, nil
+	return &key, u.Through, nil
 }
 
 func readJSON(path string, v any) error {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -15,6 +14,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"steward/client"
 	"steward/cmd/internal/node"
 	"steward/config"
 	"steward/message"
@@ -337,25 +337,23 @@ func aclPush(ctx context.Context, f *aclFlags, s streams) error {
 	if _, err := acl.Parse(name, string(text), registry.Names()); err != nil {
 		return usageError{err}
 	}
-	socket, err := socketOf(f.configFolder, f.socketFolder, s.env)
+	cfg, err := configOf(s.env, "configFolder", f.configFolder, "socketFolder", f.socketFolder)
 	if err != nil {
 		return usageError{err}
 	}
-	update := struct {
-		ToNodes []string `json:"toNodes"`
-		Method  string   `json:"method"`
-		Data    []string `json:"data"`
-		Retries int      `json:"retries"` // without end: rules are for nodes that are away, too
-	}{strings.Split(f.Arg(1), ","), string(message.MethodACLUpdate), []string{string(text)}, 0}
+	// Without end: rules are for nodes that are away, too.
+	update := client.Message{To: nodesOf(f.Arg(1)), Method: message.MethodACLUpdate, Data: []string{string(text)}, Retries: client.Unlimited}
 	if f.force {
 		update.Data = append(update.Data, "force")
 	}
-	msg, err := json.Marshal(update)
+	local := client.New(cfg.SocketFolder)
+	defer local.Close()
+	ids, err := local.Send(ctx, update)
 	if err != nil {
-		return err
+		return withHint(fmt.Errorf("acl push %s: %w", name, err))
 	}
-	if err := hand(ctx, socket, bytes.NewReader(msg), s.out); err != nil {
-		return fmt.Errorf("acl push %s: %w", name, err)
+	for _, id := range ids {
+		fmt.Fprintln(s.out, id)
 	}
 	return nil
 }

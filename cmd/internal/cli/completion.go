@@ -10,7 +10,6 @@ import (
 
 	"steward/config"
 	"steward/methods"
-	"steward/process/control"
 )
 
 // completionScripts ask steward itself for the words, so they are the same whatever commands there are.
@@ -181,24 +180,23 @@ func dashed(names []string, last string) []string {
 
 // nodeNames are the nodes that the node knows that runs here; none when it does not answer.
 func (c *call) nodeNames(ctx context.Context) (names []string) {
-	client, err := c.client(ctx)
+	local, err := c.local(ctx)
 	if err != nil {
 		return nil
 	}
-	defer client.Close()
+	defer local.Close()
 	ctx, cancel := context.WithTimeout(ctx, completionPatience)
 	defer cancel()
-	info, err := client.Node(ctx)
+	info, err := local.Node(ctx)
 	if err != nil {
 		return nil
 	}
 	names = append(names, string(info.Node))
-	_ = client.Nodes(ctx, func(p control.Peer) error { // what came until then is of use
-		if p.Node != info.Node {
+	for p, err := range local.Nodes(ctx) {
+		if err == nil && p.Node != info.Node { // what came until an error is of use
 			names = append(names, string(p.Node))
 		}
-		return nil
-	})
+	}
 	return names
 }
 

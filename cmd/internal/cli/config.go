@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"steward/cmd/internal/node"
 	"steward/config"
 	"steward/methods"
 )
@@ -112,6 +113,9 @@ func configCheck(c *call) error {
 		return wrong.error // which is what it was asked for
 	}
 	if err != nil {
+		return err
+	}
+	if err := node.CheckFolders(cfg); err != nil {
 		return err
 	}
 	for _, w := range cfg.Warnings {

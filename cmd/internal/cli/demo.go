@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"steward/client"
 	"steward/message"
 	"steward/process"
 )
@@ -135,8 +136,10 @@ func (d *demo) send(ctx context.Context, central, ship1 *localNode) error {
 	d.say("%s", demoMessage)
 	d.say("")
 	began := time.Now()
-	ids, refused, err := handIn(ctx, central.SocketPath(), strings.NewReader(demoMessage))
-	if err := errors.Join(append(refused, err)...); err != nil || len(ids) != 1 {
+	local := client.New(central.cfg.SocketFolder)
+	defer local.Close()
+	ids, err := local.SendText(ctx, strings.NewReader(demoMessage))
+	if err != nil || len(ids) != 1 {
 		return fmt.Errorf("hand the message to central, which accepted %d: %w", len(ids), err)
 	}
 	id := ids[0]

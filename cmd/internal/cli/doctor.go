@@ -13,11 +13,12 @@ import (
 	"strings"
 	"time"
 
+	"steward/client"
 	"steward/cmd/internal/node"
 	"steward/config"
 	"steward/kvstore"
+	"steward/message"
 	"steward/methods"
-	"steward/process/control"
 	"steward/security"
 )
 
@@ -205,6 +206,12 @@ func (x *examination) folders() {
 			x.say("folders", stateFail, "run: chmod o-w "+f.path, "%s: everybody can write to %s", f.setting, f.path)
 		}
 	}
+	if err := node.CheckFolders(cfg); err != nil {
+		bad = true
+		for line := range strings.Lines(err.Error()) {
+			x.say("folders", stateFail, "", "%s", line)
+		}
+	}
 	if bad {
 		return
 	}
@@ -284,12 +291,12 @@ func (x *examination) brokers(ctx context.Context, timeout time.Duration) (reach
 }
 
 // node asks whether a node runs here, and whether it is the one of the settings.
-func (x *examination) node(ctx context.Context) (control.NodeInfo, bool) {
-	client := control.NewClient(filepath.Join(x.cfg.SocketFolder, control.SocketName))
-	defer client.Close()
-	info, err := client.Node(ctx)
+func (x *examination) node(ctx context.Context) (client.NodeInfo, bool) {
+	local := client.New(x.cfg.SocketFolder)
+	defer local.Close()
+	info, err := local.Node(ctx)
 	if err != nil {
-		var no *control.Error
+		var no *client.Error
 		hint := ""
 		if errors.As(err, &no) {
 			hint = no.Hint
@@ -305,7 +312,7 @@ func (x *examination) node(ctx context.Context) (control.NodeInfo, bool) {
 	default:
 		x.say("node", stateOK, "", "%s runs, version %s", info.Node, info.Version)
 	}
-	path := filepath.Join(x.cfg.SocketFolder, "steward.sock")
+	path := filepath.Join(x.cfg.SocketFolder, client.MessageSocket)
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if err != nil {
 		x.say("socket", stateFail, "start the node again, which makes it", "%v", err)
@@ -316,7 +323,7 @@ func (x *examination) node(ctx context.Context) (control.NodeInfo, bool) {
 	return info, true
 }
 
-func (x *examination) link(info control.NodeInfo, reached bool) bool {
+func (x *examination) link(info client.NodeInfo, reached bool) bool {
 	switch {
 	case info.Linked:
 		x.say("link", stateOK, "", "the node has a link to its broker, and its name there to itself")
@@ -329,8 +336,8 @@ func (x *examination) link(info control.NodeInfo, reached bool) bool {
 }
 
 // central sends a message there, and waits for its reply.
-func (x *examination) central(ctx context.Context, info control.NodeInfo, timeout time.Duration) {
-	st, took, err := x.ping(ctx, string(info.Central), timeout)
+func (x *examination) central(ctx context.Context, info client.NodeInfo, timeout time.Duration) {
+	st, took, err := x.ping(ctx, info.Central, timeout)
 	if err != nil {
 		x.say("central", stateFail, "steward nodes and steward queue say more", "%s: %v", info.Central, err)
 		return
@@ -351,26 +358,22 @@ func (x *examination) central(ctx context.Context, info control.NodeInfo, timeou
 	}
 }
 
-func (x *examination) ping(ctx context.Context, to string, timeout time.Duration) (_ control.Status, took time.Duration, err error) {
+func (x *examination) ping(ctx context.Context, to message.Node, timeout time.Duration) (_ client.Status, took time.Duration, err error) {
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	e, err := x.c.newErrands(bounded, []string{to})
-	if err != nil {
-		return control.Status{}, 0, err
-	}
-	defer func() { err = errors.Join(err, e.close()) }()
 	began := time.Now()
 	// Not the time to live, which goes by the clock: that is what is looked at.
-	err = e.send(bounded, map[string]any{"method": "REQPing", "retries": 1, "ACKTimeout": seconds(timeout), "methodTimeout": seconds(timeout)})
+	e, err := x.c.ask(bounded, client.Message{To: []message.Node{to}, Method: "REQPing", Retries: 1, ACKTimeout: timeout, MethodTimeout: timeout})
 	if err != nil {
-		return control.Status{}, 0, err
+		return client.Status{}, 0, err
 	}
+	defer func() { err = errors.Join(err, e.drop(ctx)) }()
 	err = e.wait(bounded, func(*errand, []byte) error { return nil }, nil)
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return control.Status{}, 0, err
+		return client.Status{}, 0, err
 	}
-	if why, code := e.all[0].failed(); code != exitDone {
-		return control.Status{}, 0, errors.New(why)
+	if why, code := e.all[0].failed("is taken back"); code != exitDone {
+		return client.Status{}, 0, errors.New(why)
 	}
 	return e.all[0].status, time.Since(began), nil
 }

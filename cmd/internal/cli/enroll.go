@@ -21,6 +21,7 @@ import (
 	"steward/process"
 	"steward/process/transport/natstransport"
 	"steward/security"
+	"steward/security/acl"
 	"steward/security/authority"
 	"steward/security/enroll"
 )
@@ -87,8 +88,9 @@ func runEnroll(ctx context.Context, args []string, s streams) error {
 		err = hinted{fmt.Errorf("%s refuses to enrol %s: %s", token.Central, token.Node, answer.Refused),
 			"steward token new -node " + string(token.Node) + ", on " + string(token.Central) + ", makes another token"}
 	}
+	rules := ""
 	if err == nil {
-		err = settle(cfg, *folder, token, &answer)
+		rules, err = settle(cfg, *folder, token, &answer)
 	}
 	if err != nil {
 		return fmt.Errorf("enroll: %w", err)
@@ -101,7 +103,7 @@ func runEnroll(ctx context.Context, args []string, s streams) error {
 	if *folder != "" {
 		start += " -configFolder=" + *folder
 	}
-	_, err = fmt.Fprintf(s.out, "enrolled as %s at %s; %s: %s\nstart the node: %s\n", token.Node, token.Central, word, key.Public(), start)
+	_, err = fmt.Fprintf(s.out, "enrolled as %s at %s; %s: %s\n%sstart the node: %s\n", token.Node, token.Central, word, key.Public(), rules, start)
 	return err
 }
 
@@ -194,27 +196,36 @@ func ask(ctx context.Context, token *enroll.Token, key *security.Key) (a enroll.
 }
 
 // settle writes what the answer says, the configuration last: a node with half of it is enrolled
-// again with the same token.
-func settle(cfg *config.Config, folder string, token *enroll.Token, a *enroll.Answer) error {
+// again with the same token. rules is what to print about those of the node.
+func settle(cfg *config.Config, folder string, token *enroll.Token, a *enroll.Answer) (rules string, err error) {
 	if _, err := security.Trust(cfg.TrustedNodesFile, token.Central, token.CentralKey); err != nil {
-		return err
+		return "", err
 	}
 	if a.Trust != "" {
 		trusted, err := security.OpenTrustFile(cfg.TrustedNodesFile, nil)
 		if err != nil {
-			return err
+			return "", err
 		}
 		fleet, err := security.OpenFleetFile(node.FleetFile(cfg), token.Central, trusted)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if _, _, err := fleet.Replace(a.Trust); err != nil {
-			return err
+			return "", err
+		}
+	}
+	registry, err := methods.Builtin()
+	if err != nil {
+		return "", err
+	}
+	if a.Rules != "" {
+		if rules, err = begin(cfg, registry, a.Rules); err != nil {
+			return "", fmt.Errorf("the rules that %s has sent: %w", token.Central, err)
 		}
 	}
 	keyFile, err := filepath.Abs(cfg.NodeKeyFile) // whatever folder the node is started in
 	if err != nil {
-		return err
+		return "", err
 	}
 	args := []string{
 		"-nodeName=" + string(token.Node), "-centralNodeName=" + string(token.Central), "-brokerAddress=" + strings.Join(token.Brokers, ","),
@@ -226,30 +237,45 @@ func settle(cfg *config.Config, folder string, token *enroll.Token, a *enroll.An
 	ca := ""
 	if token.CA != nil {
 		if ca, err = filepath.Abs(filepath.Join(cfg.ConfigFolder, authority.CAFile)); err != nil {
-			return err
+			return "", err
 		}
 		if old, err := os.ReadFile(ca); err != nil || !bytes.Equal(old, token.CA) {
 			if err := atomicfile.Replace(ca, token.CA); err != nil {
-				return err
+				return "", err
 			}
 		}
 	}
 	args = append(args, "-rootCAPath="+ca)
-	registry, err := methods.Builtin()
-	if err != nil {
-		return err
-	}
 	var env []string // what is in it now need not be there when the node is started
 	if folder == "" {
 		env = []string{"CONFIGFOLDER=" + cfg.ConfigFolder}
 	}
 	next, err := config.Load(args, env, configMethods(registry))
 	if err != nil {
-		return err
+		return "", err
 	}
 	var problems []error
 	for _, w := range next.Save() {
 		problems = append(problems, errors.New(w))
 	}
-	return errors.Join(problems...)
+	return rules, errors.Join(problems...)
+}
+
+// begin puts rules in force before a node runs for the first time. Those of a node that was here before stay when they are as new.
+func begin(cfg *config.Config, registry *methods.Registry, text string) (string, error) {
+	next, err := acl.Parse("acl.toml", text, registry.Names())
+	if err != nil {
+		return "", err
+	}
+	file, err := acl.Open(acl.FileOptions{Path: node.RulesFile(cfg), Methods: registry.Names(), Report: func(error) {}})
+	if err != nil {
+		return "", err
+	}
+	if now := file.Now(); now != nil && now.Version >= next.Version {
+		return fmt.Sprintf("its rules stay, version %d\n", now.Version), nil
+	}
+	if _, _, err := file.Update(text, func(*acl.Rules) error { return nil }); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("its rules are those of central, version %d\n", next.Version), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -173,6 +174,27 @@ func TestTokenLetsAskAndNothingElse(t *testing.T) {
 	e.told("Publish Violation")
 }
 
+// Who has a token and asks without end is not listened to, and keeps nobody else out.
+func TestTokenThatAsksTooOftenIsNotListenedTo(t *testing.T) {
+	e := newEnrolling(t)
+	_, token := e.token("ship7")
+	text, _ := e.token("ship8")
+	nc := e.client(token.CA, token.Key, make(chan error, 10))
+	subject, _ := enroll.Subjects("central", token.Key.Public())
+	e.await("central has enough of it", func() bool {
+		for range 20 {
+			if err := nc.Publish(subject, []byte("let me in")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		log, _ := os.ReadFile(e.errorLog())
+		return strings.Contains(string(log), "enrolment refused: the token "+token.Key.Public().String()+" asks too often")
+	})
+	if _, says, code := e.run("enroll", "-configFolder="+e.etc("ship8"), text); code != exitDone {
+		t.Errorf("another one: %d, %s", code, says)
+	}
+}
+
 // Who has a token gets in as the node for which it is, and with the key that it has.
 func TestTokenIsForOneNode(t *testing.T) {
 	e := newEnrolling(t)
@@ -332,7 +354,7 @@ func TestAnswerOfSomebodyElseIsNotBelieved(t *testing.T) {
 // nothingWritten checks that a node has nothing but its key.
 func (e *enrolling) nothingWritten(node string) {
 	e.t.Helper()
-	for _, file := range []string{"config.toml", "trusted_nodes", authority.CAFile, "fleet_trust"} {
+	for _, file := range []string{"config.toml", "trusted_nodes", authority.CAFile, "fleet_trust", "acl.toml"} {
 		if _, err := os.Stat(filepath.Join(e.etc(node), file)); !errors.Is(err, fs.ErrNotExist) {
 			e.t.Errorf("%s: got %v, want none", file, err)
 		}
@@ -366,6 +388,85 @@ func TestEnrolmentGoesOnFromWhereItStopped(t *testing.T) {
 	list, err := security.ReadTrust(filepath.Join(e.etc("central"), "trusted_nodes"))
 	if err != nil || len(list) != 1 || list[0].Node != "ship7" || list[0].Key != key.Public() {
 		t.Errorf("trusted: %v, %v", list, err)
+	}
+}
+
+// A node has the rules of central before it runs for the first time, or does not come in.
+func TestNewNodeBeginsWithRules(t *testing.T) {
+	e := newEnrolling(t)
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rules := func(version int, from string) string {
+		return fmt.Sprintf("version = %d\n[[rules]]\nname = \"all\"\neffect = \"allow\"\nfrom = [%q]\nmethods = [\"*\"]\n", version, from)
+	}
+	text, token := e.token("ship7")
+	file := filepath.Join(e.etc("central"), "fleet_acl.toml")
+	for bad, why := range map[string]string{
+		"version = 3\nruels = 1\n": "fleet_acl.toml:2:1: unknown key",
+		rules(3, "ship7"):          "central could send them no others",
+	} {
+		write(file, bad)
+		if _, says, code := e.run("enroll", "-configFolder", e.etc("ship7"), text); code != exitFailed || !strings.Contains(says, why) {
+			t.Errorf("exit status %d, %s, want %s", code, says, why)
+		}
+		e.told(why)
+		e.nothingWritten("ship7")
+		if _, says, code := e.run("token", "new", "-configFolder", e.etc("central"), "-node", "ship8"); code != exitFailed || !strings.Contains(says, why) {
+			t.Errorf("a token: exit status %d, %s, want %s", code, says, why)
+		}
+	}
+	if pending, err := enroll.Folder(filepath.Join(e.etc("central"), "tokens")).Lookup(token.Key.Public()); err != nil || pending.Used != nil {
+		t.Errorf("the token is used up: %+v, %v", pending, err)
+	}
+
+	write(file, rules(3, "central"))
+	out, says, code := e.run("enroll", "-configFolder", e.etc("ship7"), text)
+	if code != 0 || !strings.Contains(out, "its rules are those of central, version 3") {
+		t.Fatalf("exit status %d, %s, %s", code, out, says)
+	}
+	if got, err := os.ReadFile(filepath.Join(e.etc("ship7"), "acl.toml")); err != nil || string(got) != rules(3, "central") {
+		t.Errorf("its rules are %s, %v", got, err)
+	}
+	// Rules that are newer are not replaced by older ones, whatever is enrolled again.
+	write(filepath.Join(e.etc("ship7"), "acl.toml"), rules(5, "central"))
+	if out, says, code = e.run("enroll", "-configFolder", e.etc("ship7"), text); code != 0 || !strings.Contains(out, "its rules stay, version 5") {
+		t.Errorf("exit status %d, %s, %s", code, out, says)
+	}
+	if got, err := os.ReadFile(filepath.Join(e.etc("ship7"), "acl.toml")); err != nil || string(got) != rules(5, "central") {
+		t.Errorf("its rules are %s, %v", got, err)
+	}
+}
+
+// A token that a node has used lets it ask again, and not undo what was done to its key since.
+func TestTokenTrustsNoKeyASecondTime(t *testing.T) {
+	e := newEnrolling(t)
+	text, _ := e.token("ship7")
+	for range 2 {
+		if _, says, code := e.run("enroll", "-configFolder", e.etc("ship7"), text); code != 0 {
+			t.Fatal(says)
+		}
+	}
+	if _, says, code := e.run("keys", "untrust", "-configFolder", e.etc("central"), "ship7"); code != 0 {
+		t.Fatal(says)
+	}
+	const why = "it was taken off the list of trusted keys since, and needs another token"
+	if _, says, code := e.run("enroll", "-configFolder", e.etc("ship7"), text); code != exitFailed || !strings.Contains(says, why) {
+		t.Errorf("exit status %d, %s", code, says)
+	}
+	e.told(why)
+	if list, err := security.ReadTrust(filepath.Join(e.etc("central"), "trusted_nodes")); err != nil || len(list) != 0 {
+		t.Errorf("trusted: %v, %v", list, err)
+	}
+	text, _ = e.token("ship7")
+	if _, says, code := e.run("enroll", "-configFolder", e.etc("ship7"), text); code != 0 {
+		t.Error(says)
 	}
 }
 

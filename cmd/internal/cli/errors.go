@@ -45,13 +45,13 @@ func errorLog(ctx context.Context, c *call, n int, follow bool) error {
 	}
 	log := methods.ErrorLog{Folder: cfg.SubscribersDataFolder, Log: newLogger(c.err, cfg)}
 	// A node that runs knows better than the settings, which may have changed.
-	client, err := c.client(ctx)
+	local, err := c.local(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer local.Close()
 	self, central := cfg.NodeName, cfg.CentralNodeName
-	if info, err := client.Node(ctx); err == nil {
+	if info, err := local.Node(ctx); err == nil {
 		log.Folder, self, central = info.DataFolder, info.Node, info.Central
 	}
 	if len(c.args) == 1 {

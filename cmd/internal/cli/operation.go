@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
+	"steward/client"
 	"steward/config"
-	"steward/process/control"
 )
 
 // operation is a command of an operator. Its help, its completion and its part of doc/commands.md
@@ -104,22 +104,24 @@ func (o *operation) run(ctx context.Context, args []string, s streams) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
-	var no *control.Error
+	var no *client.Error
 	var status exitStatus
 	if errors.As(err, &status) {
 		return err
 	}
-	named := fmt.Errorf("%s: %w", o.name, err)
-	if !errors.As(err, &no) {
-		return named
-	}
-	if no.Hint != "" {
-		named = hinted{named, no.Hint}
-	}
-	if no.Status == http.StatusBadRequest {
+	named := withHint(fmt.Errorf("%s: %w", o.name, err))
+	if errors.As(err, &no) && no.Status == http.StatusBadRequest {
 		named = usageError{named}
 	}
 	return named
+}
+
+// withHint adds what a node, or its client, has to say about what can be done.
+func withHint(err error) error {
+	if no := (*client.Error)(nil); errors.As(err, &no) && no.Hint != "" {
+		return hinted{err, no.Hint}
+	}
+	return err
 }
 
 // flags returns the flags of the operation, whose values go into c, and what it does.
@@ -244,28 +246,32 @@ func (c *call) config(more ...string) (*config.Config, error) {
 // node returns the configuration of the node that is meant, and a client of it, which is to be closed. The
 // folders in a configuration may be seen from the current one: then another node may answer there, which is an
 // error.
-func (c *call) node(ctx context.Context) (*config.Config, *control.Client, error) {
+func (c *call) node(ctx context.Context) (*config.Config, *client.Client, error) {
 	cfg, err := c.config()
 	if err != nil {
 		return nil, nil, err
 	}
-	client := control.NewClient(filepath.Join(cfg.SocketFolder, control.SocketName))
-	if c.configFolder == "" || c.socketFolder != "" {
-		return cfg, client, nil
+	local := client.New(cfg.SocketFolder)
+	var once sync.Once
+	local.Lost = func(err error) {
+		once.Do(func() { fmt.Fprintf(c.err, "steward: %v; it is waited for\n", err) })
 	}
-	info, err := client.Node(ctx)
+	if c.configFolder == "" || c.socketFolder != "" {
+		return cfg, local, nil
+	}
+	info, err := local.Node(ctx)
 	if err == nil && info.Node != cfg.NodeName {
-		client.Close()
+		local.Close()
 		return nil, nil, hinted{fmt.Errorf("%s answers in %s, and the configuration in %s is that of %s", info.Node, cfg.SocketFolder, c.configFolder, cfg.NodeName),
 			"folders in a configuration are seen from the current one: go to the folder of the node, or say -socketFolder"}
 	}
-	return cfg, client, nil // when nobody answers, the command says so
+	return cfg, local, nil // when nobody answers, the command says so
 }
 
-// client is node without the configuration.
-func (c *call) client(ctx context.Context) (*control.Client, error) {
-	_, client, err := c.node(ctx)
-	return client, err
+// local is node without the configuration.
+func (c *call) local(ctx context.Context) (*client.Client, error) {
+	_, local, err := c.node(ctx)
+	return local, err
 }
 
 // printJSON writes a value on one line.

@@ -9,14 +9,15 @@ import (
 	"io"
 	"time"
 
+	"steward/client"
 	"steward/message"
 	"steward/methods"
-	"steward/process/control"
+	"steward/process"
 )
 
 func psOperation() operation {
 	return operation{
-		name: "ps", args: "[NODE]", most: 1, local: true, result: control.Process{}, values: "nodes",
+		name: "ps", args: "[NODE]", most: 1, local: true, result: client.Process{}, values: "nodes",
 		short: "the processes of a node",
 		about: `ps shows the processes of the node that runs here, each below the one that supervises it: since when
 it is in its state, how often it was started anew, and what it failed with last. With a NODE it asks that one, which
@@ -29,19 +30,19 @@ takes a message there and back.`,
 				if len(c.args) == 1 {
 					return remotePs(ctx, c, *timeout)
 				}
-				client, err := c.client(ctx)
+				local, err := c.local(ctx)
 				if err != nil {
 					return err
 				}
-				defer client.Close()
-				tree, err := client.Processes(ctx)
+				defer local.Close()
+				tree, err := local.Processes(ctx)
 				if err != nil {
 					return err
 				}
 				if c.json {
 					return c.printJSON(tree)
 				}
-				text, err := methods.ProcessText(tree)
+				text, err := methods.ProcessText(treeOf(tree))
 				if err == nil {
 					_, err = io.WriteString(c.out, text)
 				}
@@ -59,26 +60,34 @@ func remotePs(ctx context.Context, c *call, timeout time.Duration) (err error) {
 	if timeout <= 0 {
 		return usageError{errors.New("-timeout has to be above 0")}
 	}
-	bounded, cancel := context.WithTimeout(ctx, timeout)
+	e, err := c.ask(ctx, client.Message{To: nodesOf(c.args[0]), Method: message.MethodOpCommand, Operation: &message.Operation{Cmd: message.OpPs},
+		Retries: client.Unlimited, TTL: timeout, MethodTimeout: timeout})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.drop(ctx)) }()
+	bounded, cancel := context.WithTimeout(ctx, inWhole(timeout))
 	defer cancel()
-	e, err := c.newErrands(bounded, c.args)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, e.close()) }()
-	err = e.send(bounded, map[string]any{"method": message.MethodOpCommand, "operation": map[string]any{"opCmd": message.OpPs},
-		"retries": 0, "ttl": seconds(timeout), "methodTimeout": seconds(timeout)})
-	if err != nil {
-		return err
-	}
 	var text bytes.Buffer
-	err = e.wait(bounded, func(_ *errand, piece []byte) error { _, err := text.Write(piece); return err }, nil)
+	err = e.wait(bounded, func(_ *errand, piece []byte) error { _, err := text.Write(piece); return err },
+		func(x *errand, a *client.Away) {
+			c.tellAway("ps", x, a, "the question waits, for "+timeout.String()+" at most")
+		})
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	if why, code := e.all[0].failed(); code != exitDone {
-		return exitError{hinted{fmt.Errorf("%s: %s", e.all[0].node, why), "steward nodes says when a node was heard of last"}, code}
+	if why, code := e.all[0].failed("is taken back"); code != exitDone {
+		return exitError{hinted{fmt.Errorf("%s: %s", e.all[0].Node, why), "steward nodes says when a node was heard of last"}, code}
 	}
 	_, err = c.out.Write(text.Bytes())
 	return err
+}
+
+// treeOf is what a node says of its processes, for those who show it.
+func treeOf(p client.Process) process.Tree {
+	t := process.Tree{Name: p.Name, ID: p.ID, State: process.State(p.State), Since: p.Since, Restarts: p.Restarts, Error: p.Error}
+	for _, child := range p.Children {
+		t.Children = append(t.Children, treeOf(child))
+	}
+	return t
 }

@@ -9,14 +9,14 @@ import (
 	"fmt"
 	"time"
 
+	"steward/client"
 	"steward/message"
-	"steward/process/control"
 )
 
 // queueShown is what queue ls prints with -json.
 type queueShown struct {
-	Waiting []control.Stream `json:"waiting" doc:"what waits, by receiver and method"`
-	GivenUp []control.Queued `json:"givenUp" doc:"what was given up, oldest first"`
+	Waiting []client.Stream `json:"waiting" doc:"what waits, by receiver and method"`
+	GivenUp []client.Queued `json:"givenUp" doc:"what was given up, oldest first"`
 }
 
 func queueOperations() []operation {
@@ -30,14 +30,14 @@ func queueOperations() []operation {
 			define:  filtered(false, queueList),
 		},
 		{
-			name: "queue show", args: "[ID...]", most: -1, local: true, result: control.Queued{}, lines: true,
+			name: "queue show", args: "[ID...]", most: -1, local: true, result: client.Queued{}, lines: true,
 			short:   "the messages themselves",
 			about:   "queue show prints messages that wait, in their order, or with -given-up those that were given up." + which,
 			example: "steward queue show -to ship1 -n 10\nsteward queue show -given-up 06h0cc2c8w0000012d09p1y690",
 			define:  filtered(true, queueShow),
 		},
 		{
-			name: "queue rm", args: "[ID...]", most: -1, local: true, result: control.Removed{}, lines: true,
+			name: "queue rm", args: "[ID...]", most: -1, local: true, result: client.Removed{}, lines: true,
 			short: "take messages off, or forget what was given up",
 			about: `queue rm takes messages off the queue. They end as removed, and are kept among what was given up; with
 -given-up it is those that are forgotten. A message that was under way may arrive all the same.` + which,
@@ -45,7 +45,7 @@ func queueOperations() []operation {
 			define:  filtered(true, queueRemove),
 		},
 		{
-			name: "queue retry", args: "[ID...]", most: -1, local: true, result: control.Retried{}, lines: true,
+			name: "queue retry", args: "[ID...]", most: -1, local: true, result: client.Retried{}, lines: true,
 			short: "send again what was given up",
 			about: `queue retry sends messages again that were given up. Each becomes a new message with an id of its own, which
 is printed behind the old one; steward status of the old one names it too.` + which,
@@ -56,9 +56,9 @@ is printed behind the old one; steward status of the old one names it too.` + wh
 }
 
 // filtered makes a definition with the flags that say which messages are meant.
-func filtered(givenUp bool, do func(ctx context.Context, c *call, client *control.Client, f control.Filter, n int) error) func(*flag.FlagSet) func(context.Context, *call) error {
+func filtered(givenUp bool, do func(ctx context.Context, c *call, local *client.Client, f client.Filter, n int) error) func(*flag.FlagSet) func(context.Context, *call) error {
 	return func(flags *flag.FlagSet) func(context.Context, *call) error {
-		var f control.Filter
+		var f client.Filter
 		flags.StringVar((*string)(&f.To), "to", "", "those for this `NODE`")
 		flags.StringVar((*string)(&f.Method), "method", "", "those for this `METHOD`")
 		flags.DurationVar(&f.OlderThan, "older", 0, "those that were accepted longer than this `TIME` ago, such as 90s or 24h")
@@ -74,37 +74,36 @@ func filtered(givenUp bool, do func(ctx context.Context, c *call, client *contro
 		}
 		return func(ctx context.Context, c *call) error {
 			f.IDs = c.args
-			client, err := c.client(ctx)
+			local, err := c.local(ctx)
 			if err != nil {
 				return err
 			}
-			defer client.Close()
-			return do(ctx, c, client, f, n)
+			defer local.Close()
+			return do(ctx, c, local, f, n)
 		}
 	}
 }
 
-func queueList(ctx context.Context, c *call, client *control.Client, f control.Filter, n int) error {
-	shown := queueShown{Waiting: []control.Stream{}, GivenUp: []control.Queued{}}
-	err := client.Streams(ctx, f, func(s control.Stream) error {
+func queueList(ctx context.Context, c *call, local *client.Client, f client.Filter, n int) error {
+	shown := queueShown{Waiting: []client.Stream{}, GivenUp: []client.Queued{}}
+	for s, err := range local.Queue(ctx, f) {
+		if err != nil {
+			return err
+		}
 		if f.OlderThan == 0 || time.Since(s.Accepted) > f.OlderThan {
 			shown.Waiting = append(shown.Waiting, s)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	f.GivenUp = true
 	ask := n
 	if n > 0 {
 		ask++ // to see whether there are more
 	}
-	if err := client.Queued(ctx, f, ask, func(q control.Queued) error {
+	for q, err := range local.Queued(ctx, f, ask) {
+		if err != nil {
+			return err
+		}
 		shown.GivenUp = append(shown.GivenUp, q)
-		return nil
-	}); err != nil {
-		return err
 	}
 	more := n > 0 && len(shown.GivenUp) > n
 	if more {
@@ -153,7 +152,7 @@ func queueList(ctx context.Context, c *call, client *control.Client, f control.F
 	return nil
 }
 
-func printQueued(c *call, list []control.Queued) error {
+func printQueued(c *call, list []client.Queued) error {
 	t := c.table("ID", "TO", "METHOD", "GIVEN UP", "ATTEMPTS", "WHY")
 	for _, q := range list {
 		t.row(q.ID, q.To, q.Method, span(time.Since(*q.GivenUp))+" ago", q.Attempts, string(q.Code)+": "+q.Text)
@@ -161,38 +160,48 @@ func printQueued(c *call, list []control.Queued) error {
 	return t.flush()
 }
 
-func queueShow(ctx context.Context, c *call, client *control.Client, f control.Filter, n int) error {
+func queueShow(ctx context.Context, c *call, local *client.Client, f client.Filter, n int) error {
 	shown := 0
-	err := client.Queued(ctx, f, n, func(q control.Queued) error {
-		shown++
-		if c.json {
-			return c.printJSON(q)
-		}
-		if shown > 1 {
-			fmt.Fprintln(c.out)
-		}
-		fmt.Fprintf(c.out, "%s  %s to %s, accepted %s ago\n", q.ID, q.Method, q.To, span(time.Since(q.Accepted)))
-		if q.GivenUp != nil {
-			fmt.Fprintf(c.out, "given up %s ago, after %s: %s: %s\n", span(time.Since(*q.GivenUp)), count(q.Attempts, "attempt"), q.Code, q.Text)
-		}
-		if q.Bytes > 0 {
-			fmt.Fprintf(c.out, "a reply, with %s in its body\n", size(uint64(q.Bytes)))
-		}
-		var text bytes.Buffer
-		if err := json.Indent(&text, q.Message, "", "  "); err != nil {
+	for q, err := range local.Queued(ctx, f, n) {
+		if err != nil {
 			return err
 		}
-		_, err := fmt.Fprintln(c.out, text.String())
-		return err
-	})
-	if err == nil && shown == 0 {
+		shown++
+		if err := showQueued(c, &q, shown == 1); err != nil {
+			return err
+		}
+	}
+	if shown == 0 {
 		return nothing(f)
 	}
+	return nil
+}
+
+// showQueued prints a message in full.
+func showQueued(c *call, q *client.Queued, first bool) error {
+	if c.json {
+		return c.printJSON(q)
+	}
+	if !first {
+		fmt.Fprintln(c.out)
+	}
+	fmt.Fprintf(c.out, "%s  %s to %s, accepted %s ago\n", q.ID, q.Method, q.To, span(time.Since(q.Accepted)))
+	if q.GivenUp != nil {
+		fmt.Fprintf(c.out, "given up %s ago, after %s: %s: %s\n", span(time.Since(*q.GivenUp)), count(q.Attempts, "attempt"), q.Code, q.Text)
+	}
+	if q.Bytes > 0 {
+		fmt.Fprintf(c.out, "a reply, with %s in its body\n", size(uint64(q.Bytes)))
+	}
+	var text bytes.Buffer
+	if err := json.Indent(&text, q.Message, "", "  "); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(c.out, text.String())
 	return err
 }
 
 // nothing is the error for a filter that no message fits.
-func nothing(f control.Filter) error {
+func nothing(f client.Filter) error {
 	what := "waits"
 	hint := "steward queue shows what waits; with -given-up it is about what was given up"
 	if f.GivenUp {
@@ -204,37 +213,39 @@ func nothing(f control.Filter) error {
 	return hinted{errors.New("nothing that fits " + what), hint}
 }
 
-func queueRemove(ctx context.Context, c *call, client *control.Client, f control.Filter, _ int) error {
+func queueRemove(ctx context.Context, c *call, local *client.Client, f client.Filter, _ int) error {
+	removed, err := local.Remove(ctx, f)
 	total := 0
-	err := client.Remove(ctx, f, func(r control.Removed) error {
+	for _, r := range removed {
 		total += r.Messages
 		if c.json {
-			return c.printJSON(r)
+			err = errors.Join(err, c.printJSON(r))
+			continue
 		}
 		did := "removed"
 		if r.GivenUp {
 			did = "forgot"
 		}
-		_, err := fmt.Fprintf(c.out, "%s %s: %s to %s\n", did, count(r.Messages, "message"), r.Method, r.To)
-		return err
-	})
+		_, werr := fmt.Fprintf(c.out, "%s %s: %s to %s\n", did, count(r.Messages, "message"), r.Method, r.To)
+		err = errors.Join(err, werr)
+	}
 	if err == nil && total == 0 {
 		return nothing(f)
 	}
 	return err
 }
 
-func queueRetry(ctx context.Context, c *call, client *control.Client, f control.Filter, _ int) error {
-	total := 0
-	err := client.Retry(ctx, f, func(r control.Retried) error {
-		total++
+func queueRetry(ctx context.Context, c *call, local *client.Client, f client.Filter, _ int) error {
+	retried, err := local.Retry(ctx, f)
+	for _, r := range retried {
 		if c.json {
-			return c.printJSON(r)
+			err = errors.Join(err, c.printJSON(r))
+			continue
 		}
-		_, err := fmt.Fprintf(c.out, "%s %s  %s to %s\n", r.ID, r.NewID, r.Method, r.To)
-		return err
-	})
-	if err == nil && total == 0 {
+		_, werr := fmt.Fprintf(c.out, "%s %s  %s to %s\n", r.ID, r.NewID, r.Method, r.To)
+		err = errors.Join(err, werr)
+	}
+	if err == nil && len(retried) == 0 {
 		f.GivenUp = true
 		return nothing(f)
 	}

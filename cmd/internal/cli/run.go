@@ -7,12 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"path"
 	"strings"
 	"time"
 
+	"steward/client"
 	"steward/message"
-	"steward/process/control"
 )
 
 // ran is what run prints with -json for each node.
@@ -57,33 +56,23 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 	if r.timeout < 0 {
 		return usageError{errors.New("-timeout is negative")}
 	}
-	command := c.args[1:]
-	bounded := ctx
-	if r.timeout > 0 && !r.detach {
-		var cancel func()
-		bounded, cancel = context.WithTimeout(ctx, r.timeout)
-		defer cancel()
-	}
-	e, err := c.newErrands(bounded, strings.Split(c.args[0], ","))
+	m := client.Command{Nodes: nodesOf(c.args[0]), Args: c.args[1:], Stream: r.stream, Timeout: r.timeout}.Message()
+	e, err := c.ask(ctx, m)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
-	m := map[string]any{"method": "REQCliCommand", "data": command, "retries": 0}
-	if r.stream {
-		m["method"] = "REQnCliCommandCont"
-	}
-	if r.timeout > 0 {
-		m["ttl"], m["methodTimeout"] = seconds(r.timeout), seconds(r.timeout)
-	}
-	if err := e.send(bounded, m); err != nil {
-		return err
-	}
 	if r.detach {
 		return c.detached(e)
 	}
+	bounded := ctx
+	if r.timeout > 0 {
+		var cancel func()
+		bounded, cancel = context.WithTimeout(ctx, inWhole(r.timeout))
+		defer cancel()
+	}
 	shown := c.outputOf(e)
-	err = e.wait(bounded, shown.write, func(x *errand, d *control.Delivery) { c.tellAbsent(ctx, e, x, d) })
+	err = e.wait(bounded, shown.write, func(x *errand, a *client.Away) { c.tellAway("run", x, a, "the message waits") })
 	switch {
 	case ctx.Err() != nil:
 		c.left(e)
@@ -101,32 +90,15 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 func (c *call) detached(e *errands) error {
 	for _, x := range e.all {
 		if c.json {
-			if err := c.printJSON(ran{Node: x.node, ID: x.id, State: message.StateAccepted}); err != nil {
+			if err := c.printJSON(ran{Node: x.Node, ID: x.ID, State: message.StateAccepted}); err != nil {
 				return err
 			}
 			continue
 		}
-		fmt.Fprintf(c.out, "%s %s\n", x.id, x.node)
+		fmt.Fprintf(c.out, "%s %s\n", x.ID, x.Node)
 	}
-	fmt.Fprintf(c.err, "steward status ID says where it is; what the commands write lands in %s\n", path.Join(e.folder, "NODE", askedFile))
+	fmt.Fprintf(c.err, "steward status ID says where it is; what the commands write lands in %s\n", strings.Replace(e.all[0].File, string(e.all[0].Node), "NODE", 1))
 	return nil
-}
-
-// tellAbsent says that a node does not take its message.
-func (c *call) tellAbsent(ctx context.Context, e *errands, x *errand, d *control.Delivery) {
-	if !d.Linked {
-		fmt.Fprintf(c.err, "steward: run: %s: there is no link to the broker; the message waits\n", x.node)
-		return
-	}
-	last := ""
-	// Without it there is less to say.
-	_ = e.client.Nodes(ctx, func(p control.Peer) error {
-		if p.Node == x.node && p.Hello != nil {
-			last = fmt.Sprintf(", and was heard of last %s ago", span(time.Since(*p.Hello)))
-		}
-		return nil
-	})
-	fmt.Fprintf(c.err, "steward: run: %s does not answer%s; the message waits: %s\n", x.node, last, d.Reason)
 }
 
 // left says what becomes of messages that nobody waits for any more.
@@ -134,7 +106,7 @@ func (c *call) left(e *errands) {
 	for _, x := range e.all {
 		if !x.status.Ended {
 			fmt.Fprintf(c.err, "steward: run: message %s for %s stays; its output lands in %s\nhint: steward status %s says where it is, steward queue rm %s takes it back as long as it waits\n",
-				x.id, x.node, x.file, x.id, x.id)
+				x.ID, x.Node, x.File, x.ID, x.ID)
 		}
 	}
 }
@@ -144,12 +116,12 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 	codes := map[int]bool{}
 	for _, x := range e.all {
 		l := x.status.Sent
-		why, code := x.failed()
+		why, code := x.failed("is not run any more")
 		if l == nil { // the history has forgotten it
-			l = &control.Life{}
+			l = &client.Life{}
 		}
 		if c.json {
-			if err := c.printJSON(ran{Node: x.node, ID: x.id, State: l.State, Code: l.Code, Text: l.Text, Exit: l.Exit, Stdout: shown.kept[x].String(), Stderr: l.Stderr}); err != nil {
+			if err := c.printJSON(ran{Node: x.Node, ID: x.ID, State: l.State, Code: l.Code, Text: l.Text, Exit: l.Exit, Stdout: shown.kept[x].String(), Stderr: l.Stderr}); err != nil {
 				return err
 			}
 		} else if l.Stderr != "" {
@@ -163,7 +135,7 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 		if command {
 			code = l.Exit // what it says is said
 		} else if !c.json {
-			fmt.Fprintf(c.err, "steward: run: %s: %s\n", x.node, strings.Join(strings.Fields(why), " "))
+			fmt.Fprintf(c.err, "steward: run: %s: %s\n", x.Node, strings.Join(strings.Fields(why), " "))
 		}
 		codes[code] = true
 	}
@@ -191,7 +163,7 @@ func (o *outputs) prefix(x *errand) string {
 	if !o.several {
 		return ""
 	}
-	return string(x.node) + ": "
+	return string(x.Node) + ": "
 }
 
 func (o *outputs) write(x *errand, piece []byte) error {

@@ -4,18 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
+	"steward/client"
 	"steward/cmd/internal/audit"
 	"steward/message"
 )
@@ -46,15 +43,15 @@ log (<databaseFolder>/<node>.audit.log): their messages are sent again.`,
 }
 
 func send(ctx context.Context, c *call, wait bool, timeout time.Duration) error {
-	cfg, client, err := c.node(ctx)
+	local, err := c.local(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer local.Close()
 	var errs []error
 	var all []message.ID
 	for _, name := range c.args {
-		ids, err := sendFile(ctx, filepath.Join(cfg.SocketFolder, "steward.sock"), name, c.in)
+		ids, err := sendFile(ctx, local, name, c.in)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
@@ -75,49 +72,42 @@ func send(ctx context.Context, c *call, wait bool, timeout time.Duration) error 
 	if !wait || len(all) == 0 || ctx.Err() != nil {
 		return err
 	}
-	if werr := c.waitFor(ctx, all, timeout); werr != nil && err == nil {
+	if werr := c.waitFor(ctx, local, all, timeout); werr != nil && err == nil {
 		return werr // one that was not accepted counts for more
 	}
 	return err
 }
 
 // waitFor waits until messages have ended, and says which did not end well.
-func (c *call) waitFor(ctx context.Context, ids []message.ID, timeout time.Duration) error {
-	client, err := c.client(ctx)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+func (c *call) waitFor(ctx context.Context, local *client.Client, ids []message.ID, timeout time.Duration) error {
 	if timeout > 0 {
 		var cancel func()
 		ctx, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	var mu sync.Mutex // guards what follows, and the output
 	codes := map[int]bool{}
 	ended := 0
 	progress := c.progress()
-	err = inParallel(len(ids), mostWaiting, func(i int) error {
-		st, err := client.Status(ctx, ids[i].String(), true)
-		if err != nil {
-			return err
+	var err error
+	for st, failed := range local.Ends(ctx, ids...) {
+		if err = failed; err != nil {
+			break
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		ended++
 		why, code := howEnded(&st)
 		codes[code] = true
 		progress("")
 		if code != exitDone {
-			fmt.Fprintf(c.err, "steward: send: %s: %s\n", ids[i], strings.Join(strings.Fields(why), " "))
+			fmt.Fprintf(c.err, "steward: send: %s: %s\n", st.ID, strings.Join(strings.Fields(why), " "))
 		}
 		if c.json {
-			l := lifeOf(&st)
-			err = c.printJSON(sentMessage{ids[i], l.State, l.Code, l.Text})
+			l := st.Life()
+			if err = c.printJSON(sentMessage{st.ID, l.State, l.Code, l.Text}); err != nil {
+				break
+			}
 		}
 		progress(fmt.Sprintf("%d of %d have ended", ended, len(ids)))
-		return err
-	})
+	}
 	progress("")
 	if errors.Is(err, context.DeadlineExceeded) {
 		return exitError{hinted{fmt.Errorf("%d of %d have not ended after %v", len(ids)-ended, len(ids), timeout), "steward status ID says for what one waits"}, exitTimeout}
@@ -156,17 +146,8 @@ func (c *call) progress() func(line string) {
 	return func(line string) { fmt.Fprintf(file, "\r\x1b[K%s", line) }
 }
 
-// socketOf returns the socket of the node that has this configuration.
-func socketOf(configFolder, socketFolder string, env []string) (string, error) {
-	cfg, err := configOf(env, "configFolder", configFolder, "socketFolder", socketFolder)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(cfg.SocketFolder, "steward.sock"), nil
-}
-
 // sendFile hands in what a file holds, and returns the ids of what was accepted.
-func sendFile(ctx context.Context, socket, name string, stdin io.Reader) ([]message.ID, error) {
+func sendFile(ctx context.Context, local *client.Client, name string, stdin io.Reader) ([]message.ID, error) {
 	in := stdin
 	if name != "-" {
 		f, err := os.Open(name)
@@ -180,30 +161,7 @@ func sendFile(ctx context.Context, socket, name string, stdin io.Reader) ([]mess
 	if err != nil {
 		return nil, err
 	}
-	return handAll(ctx, socket, text)
-}
-
-// hand writes messages to a node's socket and prints the ids of those that the node has accepted.
-func hand(ctx context.Context, socket string, text io.Reader, out io.Writer) error {
-	ids, err := handAll(ctx, socket, text)
-	for _, id := range ids {
-		fmt.Fprintln(out, id)
-	}
-	return err
-}
-
-// handAll is handIn for who takes it for an error when not all is accepted.
-func handAll(ctx context.Context, socket string, text io.Reader) ([]message.ID, error) {
-	ids, refused, err := handIn(ctx, socket, text)
-	switch {
-	case err != nil:
-		return ids, err
-	case len(refused) > 0:
-		return ids, errors.Join(refused...)
-	case len(ids) == 0:
-		return nil, errors.New("it holds no message")
-	}
-	return ids, nil
+	return local.SendText(ctx, text)
 }
 
 // messagesOf returns what is to be written to the socket: in as it is, or the messages of the lines
@@ -237,55 +195,6 @@ func messagesOf(in io.Reader) (io.Reader, error) {
 		}
 		if text, err = r.ReadBytes('\n'); err != nil && err != io.EOF {
 			return nil, err
-		}
-	}
-}
-
-// handIn writes text to a node's socket and returns what the node answers: the ids of what it has
-// accepted, and why it refused the rest.
-func handIn(ctx context.Context, socket string, text io.Reader) (ids []message.ID, refused []error, err error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
-	if err != nil {
-		return nil, nil, hinted{err, "does a node run here? -socketFolder names the folder of its socket"}
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	// The node answers while it reads, and closes a connection on which it can read no further.
-	var sent sync.WaitGroup
-	defer sent.Wait()
-	defer conn.Close()
-	var werr error
-	sent.Go(func() {
-		_, werr = io.Copy(conn, text)
-		werr = errors.Join(werr, conn.(*net.UnixConn).CloseWrite())
-	})
-	answers := bufio.NewReader(conn)
-	for {
-		line, err := answers.ReadString('\n')
-		if strings.TrimSpace(line) != "" {
-			var a struct {
-				Accepted []message.ID `json:"accepted"`
-				Error    string       `json:"error"`
-			}
-			if err := json.Unmarshal([]byte(line), &a); err != nil {
-				return ids, refused, fmt.Errorf("the node answers what makes no sense: %s", message.Quote(line))
-			}
-			ids = append(ids, a.Accepted...)
-			if a.Error != "" {
-				refused = append(refused, errors.New(a.Error))
-			}
-		}
-		switch {
-		case ctx.Err() != nil:
-			return ids, refused, ctx.Err()
-		case err == io.EOF:
-			sent.Wait()
-			if werr != nil && len(refused) == 0 {
-				return ids, refused, werr
-			}
-			return ids, refused, nil
-		case err != nil:
-			return ids, refused, err
 		}
 	}
 }

@@ -10,13 +10,13 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"steward/client"
 	"steward/message"
-	"steward/process/control"
 )
 
 func statusOperation() operation {
 	return operation{
-		name: "status", args: "ID", least: 1, most: 1, local: true, result: control.Status{},
+		name: "status", args: "ID", least: 1, most: 1, local: true, result: client.Status{},
 		short: "where a message is, and how it ended",
 		about: `status says where a message is, and how it ended: when it was accepted, delivered, run and answered,
 or for what it waits. It asks the node that runs here, which knows the messages that it has accepted and those
@@ -32,18 +32,21 @@ that came to it. The first characters of an id are enough when no other one begi
 }
 
 func status(ctx context.Context, c *call, wait bool, timeout time.Duration) error {
-	client, err := c.client(ctx)
+	local, err := c.local(ctx)
 	if err != nil {
 		return err
 	}
-	defer client.Close()
+	defer local.Close()
 	bounded := ctx
 	if wait && timeout > 0 {
 		var cancel func()
 		bounded, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	st, err := client.Status(bounded, c.args[0], wait)
+	st, err := local.Find(bounded, c.args[0])
+	if err == nil && wait {
+		st, err = local.Wait(bounded, st.ID)
+	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return exitError{hinted{fmt.Errorf("%s has not ended after %v", c.args[0], timeout), "steward status " + c.args[0] + " says for what it waits"}, exitTimeout}
 	}
@@ -64,17 +67,9 @@ func status(ctx context.Context, c *call, wait bool, timeout time.Duration) erro
 	return nil
 }
 
-// lifeOf is what is known of a message at the node that has to do with its end.
-func lifeOf(st *control.Status) *control.Life {
-	if st.Sent != nil {
-		return st.Sent
-	}
-	return st.Received
-}
-
 // howEnded says of a message that has ended why it did not end well, and with which exit code; 0 when it did.
-func howEnded(st *control.Status) (why string, code int) {
-	l := lifeOf(st)
+func howEnded(st *client.Status) (why string, code int) {
+	l := st.Life()
 	why = strings.TrimSuffix(string(l.Code)+": "+l.Text, ": ")
 	switch {
 	case l.State == message.StateDone:
@@ -89,9 +84,9 @@ func howEnded(st *control.Status) (why string, code int) {
 	return why, exitFailed
 }
 
-func printStatus(c *call, st *control.Status) error {
+func printStatus(c *call, st *client.Status) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	l := lifeOf(st)
+	l := st.Life()
 	from, to := st.Node, l.Peer
 	if st.Sent == nil {
 		from, to = l.Peer, st.Node
@@ -126,7 +121,7 @@ func printStatus(c *call, st *control.Status) error {
 }
 
 // stateText says in a line where a message is.
-func stateText(st *control.Status, l *control.Life) string {
+func stateText(st *client.Status, l *client.Life) string {
 	switch l.State {
 	case message.StateAccepted:
 		return "waits for " + string(l.Peer) + deliveryText(st.Delivery)
@@ -141,7 +136,7 @@ func stateText(st *control.Status, l *control.Life) string {
 	return string(l.State) + because(l)
 }
 
-func because(l *control.Life) string {
+func because(l *client.Life) string {
 	why := l.Text
 	if l.Code != "" && message.EndOf(l.Code) == l.State && string(l.Code) != string(l.State) {
 		why = strings.TrimSuffix(string(l.Code)+": "+why, ": ")
@@ -153,7 +148,7 @@ func because(l *control.Life) string {
 }
 
 // deliveryText says how a delivery stands.
-func deliveryText(d *control.Delivery) string {
+func deliveryText(d *client.Delivery) string {
 	if d == nil {
 		return ""
 	}
@@ -186,7 +181,7 @@ type moment struct {
 	what string
 }
 
-func timeline(st *control.Status) []moment {
+func timeline(st *client.Status) []moment {
 	var all []moment
 	add := func(at *time.Time, format string, args ...any) {
 		if at != nil {

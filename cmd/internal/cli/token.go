@@ -17,6 +17,7 @@ import (
 	"steward/cmd/internal/node"
 	"steward/config"
 	"steward/message"
+	"steward/methods"
 	"steward/security"
 	"steward/security/enroll"
 )
@@ -132,6 +133,13 @@ func tokenNew(f *tokenFlags) error {
 	}
 	if n == f.cfg.NodeName || strings.Contains(f.node, "#") {
 		return usageError{fmt.Errorf("token new: %s cannot be the name of a new node", message.Quote(f.node))}
+	}
+	registry, err := methods.Builtin()
+	if err == nil {
+		_, err = node.FleetRules(f.cfg, registry) // with which the node could not be enrolled
+	}
+	if err != nil {
+		return err
 	}
 	key, _, err := security.EnsureKey(f.cfg.NodeKeyFile)
 	if err != nil {

@@ -26,8 +26,12 @@ func (n *Node) openBroker() error {
 		CertFile: cmp.Or(n.cfg.EmbeddedBrokerCertFile, n.certificate), KeyFile: cmp.Or(n.cfg.EmbeddedBrokerKeyFile, n.certificate), CAFile: n.cfg.EmbeddedBrokerCAFile,
 		Insecure: n.cfg.EmbeddedBrokerInsecure == "yes", MaxConnections: n.cfg.EmbeddedBrokerMaxConnections,
 		MaxPayload: broker.PayloadFor(n.cfg.MaxMessageSize),
-		Refused: func(line string) {
-			n.kernel.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "broker", Err: errors.New(line)})
+		Refused: func(line string, login bool) {
+			process := "broker"
+			if login { // apart, so that strangers in whatever number do not cover up what a node tries
+				process = "broker login"
+			}
+			n.kernel.Report(errorkernel.Event{Class: errorkernel.Refused, Process: process, Err: errors.New(line)})
 		},
 		Log: n.log.With(logattr.Process("broker")),
 	}

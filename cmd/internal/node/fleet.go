@@ -11,12 +11,15 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"steward/config"
 	"steward/errorkernel"
 	"steward/internal/atomicfile"
 	"steward/internal/logattr"
 	"steward/message"
 	"steward/process"
+	"steward/process/transport/broker"
 	"steward/security"
 	"steward/security/enroll"
 )
@@ -32,19 +35,30 @@ func FleetFile(cfg *config.Config) string { return filepath.Join(cfg.ConfigFolde
 // RevokedFile is where a central node keeps the keys that it has revoked.
 func RevokedFile(cfg *config.Config) string { return filepath.Join(cfg.ConfigFolder, "revoked_nodes") }
 
+// FleetRulesFile is where a central node has the rules that new nodes begin with, if it has any for them.
+func FleetRulesFile(cfg *config.Config) string {
+	return filepath.Join(cfg.ConfigFolder, "fleet_acl.toml")
+}
+
 func (n *Node) tokens() enroll.Folder { return Tokens(n.cfg) }
 
 // fleetEvery is how often is looked whether tokens or lists have changed.
 const fleetEvery = time.Second
 
-// A token is for one question: that many connections with it, for so long, are enough for it.
-const (
-	connectionsEach = 4
-	connectedFor    = 2 * time.Minute
-)
+// limits of the connections to the embedded broker. A token is for one question. A node has one connection, and those of a
+// link that breaks often may be there for minutes after it; of the strangers at one address that the broker waits for none can
+// keep out who comes from another one.
+func (n *Node) limits() broker.Limits {
+	return broker.Limits{Token: 4, TokenFor: 2 * time.Minute, Node: 64, Young: time.Second, Address: max(1, n.cfg.EmbeddedBrokerMaxConnections/4)}
+}
 
-// requestsWaiting bounds the requests of new nodes that wait; who gets no answer asks again.
-const requestsWaiting = 16
+// requestsWaiting bounds the requests of new nodes that wait; who gets no answer asks again. With one token that may be
+// requestsAtOnce times in a row, and then once in requestEvery; who enrols a node asks every two seconds.
+const (
+	requestsWaiting = 16
+	requestsAtOnce  = 30
+	requestEvery    = time.Second
+)
 
 // fleetKeeper sees to what depends on the lists of keys: who may log in to the embedded broker, on central
 // the enrolment of new nodes, and what all nodes are told. All is done by the goroutine of Serve.
@@ -52,7 +66,9 @@ type fleetKeeper struct {
 	n        *Node
 	central  bool
 	requests chan process.Delivery
-	door     process.Subscription // for requests; nil as long as there are no tokens
+	door     process.Subscription                 // for requests; nil as long as there are no tokens
+	tries    map[security.PublicKey]*rate.Limiter // with each token
+	guesses  *rate.Limiter                        // with what is no token
 
 	tokens, trusted, revoked watched
 	begun                    bool
@@ -61,6 +77,7 @@ type fleetKeeper struct {
 
 func newFleetKeeper(n *Node) *fleetKeeper {
 	return &fleetKeeper{n: n, central: n.self == n.cfg.CentralNodeName, requests: make(chan process.Delivery, requestsWaiting), told: map[string]string{},
+		tries: map[security.PublicKey]*rate.Limiter{}, guesses: requestLimit(),
 		tokens: watched{path: string(n.tokens())}, trusted: watched{path: n.cfg.TrustedNodesFile}, revoked: watched{path: RevokedFile(n.cfg)}}
 }
 
@@ -93,7 +110,7 @@ func (f *fleetKeeper) close() {
 func (f *fleetKeeper) look(ctx context.Context) {
 	if f.n.users != nil {
 		f.n.users.follow()
-		f.say("limit", f.n.broker.LimitNewcomers(connectionsEach, connectedFor))
+		f.say("limit", f.n.broker.Limit(f.n.limits()))
 	}
 	if !f.central {
 		return
@@ -126,13 +143,18 @@ func (f *fleetKeeper) say(what string, err error) {
 func (f *fleetKeeper) attend() error {
 	list, err := f.n.tokens().List()
 	left := 0
+	tries := make(map[security.PublicKey]*rate.Limiter, len(list))
 	for _, t := range list {
 		if time.Since(t.Expires) > enroll.Kept {
 			err = errors.Join(err, f.n.tokens().Remove(t.Key))
 			continue
 		}
 		left++
+		if tries[t.Key] = f.tries[t.Key]; tries[t.Key] == nil {
+			tries[t.Key] = requestLimit()
+		}
 	}
+	f.tries = tries
 	if left == 0 {
 		f.close()
 		return err
@@ -152,6 +174,8 @@ func (f *fleetKeeper) attend() error {
 	return err
 }
 
+func requestLimit() *rate.Limiter { return rate.NewLimiter(rate.Every(requestEvery), requestsAtOnce) }
+
 func requestSubjects(central message.Node) string { return string(central) + ".ENROLL.*" }
 
 // answer enrols a node that may be, and says so or why not.
@@ -161,15 +185,26 @@ func (f *fleetKeeper) answer(ctx context.Context, d process.Delivery) {
 		f.refuse(err)
 		return
 	}
+	tries, what := f.tries[token], "the token "+token.String()
+	if tries == nil {
+		tries, what = f.guesses, "what is no token"
+	}
+	if !tries.Allow() {
+		f.refuse(fmt.Errorf("%s asks too often", what))
+		return
+	}
 	r, key, err := enroll.ReadRequest(d.Data, f.n.self, token)
 	if err != nil { // it does not come from who has the token: no answer
 		f.refuse(fmt.Errorf("a request with the token %s: %w", token, err))
 		return
 	}
 	var a enroll.Answer
-	if err := f.enrol(token, r, key); err != nil {
+	if a.Rules, err = FleetRules(f.n.cfg, f.n.opts.Registry); err == nil { // before anything is done: a node is not to come in without them
+		err = f.enrol(token, r, key)
+	}
+	if err != nil {
 		f.refuse(fmt.Errorf("%s, with the token %s and the key %s: %w", r.Node, token, key, err))
-		a.Refused = err.Error()
+		a = enroll.Answer{Refused: err.Error()}
 	} else {
 		if f.n.users != nil {
 			f.n.users.follow()
@@ -224,8 +259,17 @@ func (f *fleetKeeper) enrol(token security.PublicKey, r enroll.Request, key secu
 	if by != key {
 		return fmt.Errorf("the token was used by who has the key %s", by)
 	}
-	_, err = security.Trust(f.n.cfg.TrustedNodesFile, r.Node, key)
-	return err
+	if t.Through {
+		trusted, err := security.ReadTrust(f.n.cfg.TrustedNodesFile)
+		if err == nil && !slices.ContainsFunc(trusted, func(o security.Trusted) bool { return o.Node == r.Node && o.Key == key }) {
+			err = errors.New("the key has come with this token before; it was taken off the list of trusted keys since, and needs another token")
+		}
+		return err
+	}
+	if _, err := security.Trust(f.n.cfg.TrustedNodesFile, r.Node, key); err != nil {
+		return err
+	}
+	return f.n.tokens().Through(token, key)
 }
 
 // fits says whether a key may become one of a node: it is neither revoked nor that of another node.

@@ -36,6 +36,8 @@ func newMetrics(n *Node) *metrics {
 		steps, stateMetrics{n}, n.commits,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "steward_errors_sent_total", Help: "Error messages put on the way to central."},
 			func() float64 { return float64(n.errorsSent.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "steward_senders_held_back_total", Help: "Frames that were not taken as a whole because their sender is over its quota."},
+			func() float64 { return float64(n.quota.Held()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "steward_ring_buffer_messages", Help: "Messages that wait on the ring buffer for their receivers."},
 			func() float64 { count, _, _ := n.store.Sizes(); return float64(count) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "steward_ring_buffer_bytes", Help: "Bytes of the messages on the ring buffer."},

@@ -22,6 +22,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"steward/client"
 	"steward/cmd/internal/audit"
 	"steward/cmd/internal/sdnotify"
 	"steward/config"
@@ -78,6 +79,8 @@ type Node struct {
 	certificate string
 	// signatures is nil when there are none.
 	signatures *process.Signatures
+	// quota is nil when there is no limit.
+	quota *process.Quota
 	// key and fleetKeys are nil as long as there are no signatures.
 	key       *security.Key
 	fleetKeys *security.FleetFile
@@ -120,7 +123,7 @@ func New(opts Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openKernel, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openSignatures, n.openBroker, n.openTransport, n.openTree} {
+	for _, build := range []func() error{n.openKernel, n.checkFolders, n.openRules, n.findUsers, n.openFolders, n.openAudit, n.openStore, n.openSignatures, n.openBroker, n.openTransport, n.openTree} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -146,6 +149,8 @@ func (n *Node) Close() error {
 	})
 	return n.closeErr
 }
+
+func (n *Node) checkFolders() error { return CheckFolders(n.cfg) }
 
 func (n *Node) openFolders() error {
 	if conn, err := net.Dial("unix", n.SocketPath()); err == nil {
@@ -366,7 +371,7 @@ func (n *Node) MetricsAddr() string {
 func (n *Node) Name() message.Node { return n.self }
 
 // SocketPath is the unix socket that takes messages.
-func (n *Node) SocketPath() string { return filepath.Join(n.cfg.SocketFolder, "steward.sock") }
+func (n *Node) SocketPath() string { return filepath.Join(n.cfg.SocketFolder, client.MessageSocket) }
 
 // BrokerURL is where clients reach the embedded broker, or empty when there is none.
 func (n *Node) BrokerURL() string {

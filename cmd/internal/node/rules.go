@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -16,11 +18,37 @@ import (
 	"steward/security/acl"
 )
 
+// RulesFile is where the rules of a node are.
+func RulesFile(cfg *config.Config) string {
+	return cmp.Or(cfg.ACLFile, filepath.Join(cfg.ConfigFolder, "acl.toml"))
+}
+
+// FleetRules returns the rules that new nodes begin with, which a central node has in a file of its own, or nothing when there is none. Rules of no use
+// are an error, and so are some that central could not replace.
+func FleetRules(cfg *config.Config, registry *methods.Registry) (string, error) {
+	path := filepath.Join(cfg.ConfigFolder, "fleet_acl.toml")
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("the rules for new nodes: %w", err)
+	}
+	rules, err := acl.Parse(path, string(text), registry.Names())
+	if err != nil {
+		return "", fmt.Errorf("the rules for new nodes: %w", err)
+	}
+	if d := rules.Keeps(cfg.CentralNodeName, message.MethodACLUpdate, string(text)); !d.Allowed {
+		return "", fmt.Errorf("the rules for new nodes: with %s %s could send them no others, since %s", path, cfg.CentralNodeName, d.Why)
+	}
+	return string(text), nil
+}
+
 // OpenRules opens the file of the rules of who may do what. report is told when it cannot be used any
 // more, and with nil when it can be again.
 func OpenRules(cfg *config.Config, registry *methods.Registry, report func(error)) (*acl.File, error) {
 	return acl.Open(acl.FileOptions{
-		Path: cmp.Or(cfg.ACLFile, filepath.Join(cfg.ConfigFolder, "acl.toml")), Required: cfg.ACLFile != "",
+		Path: RulesFile(cfg), Required: cfg.ACLFile != "",
 		Methods: registry.Names(), Report: report,
 	})
 }

@@ -32,6 +32,7 @@ func (n *Node) openSignatures() error {
 	}
 	n.signatures, err = process.NewSignatures(process.SignaturesOptions{
 		Self: n.self, Key: key, Trusted: security.NewKeyring(n.self, key.Public(), n.fleetKeys), Require: n.cfg.Signatures == "require",
+		Report: n.kernel,
 	})
 	return err
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"steward/internal/logattr"
@@ -42,11 +43,6 @@ func (n *Node) openTree() error {
 	}
 	children := []process.Child{
 		child("error kernel", func() process.Service { return n.kernel }),
-	}
-	if n.opts.Manager.Watchdog() > 0 {
-		children = append(children, child("watchdog", func() process.Service { return process.ServiceFunc(n.watchdog) }))
-	}
-	children = append(children,
 		child("bad ends", func() process.Service { return n.teller }),
 		child("publishers", func() process.Service { return publishers }),
 		child("lanes", func() process.Service { return lanes }),
@@ -54,7 +50,13 @@ func (n *Node) openTree() error {
 		child("router", func() process.Service { return n.router }),
 		child("inquiry", n.router.Inquiry),
 		child("presence", n.router.Presence),
-	)
+	}
+	if n.opts.Manager.Watchdog() > 0 {
+		children = slices.Insert(children, 1, child("watchdog", func() process.Service { return process.ServiceFunc(n.watchdog) }))
+	}
+	if n.signatures != nil {
+		children = append(children, child("signatures", func() process.Service { return n.signatures }))
+	}
 	if n.certificate != "" {
 		children = append(children, child("broker certificate", func() process.Service { return process.ServiceFunc(n.keepCertificate) }))
 	}
@@ -114,10 +116,15 @@ func (n *Node) kind(m message.Method) message.Kind {
 func (n *Node) subscribers(codec *wire.Codec, lanes process.Starter) (*process.Supervisor, error) {
 	op := newOperator(n)
 	n.operator = op
+	var err error
+	n.quota, err = process.NewQuota(process.QuotaOptions{Messages: n.cfg.SenderMessagesPerSecond, Bytes: n.cfg.SenderBytesPerSecond, Report: n.kernel})
+	if err != nil {
+		return nil, err
+	}
 	env := &process.Env{Self: n.self, Central: n.cfg.CentralNodeName, Files: n.files, Stdout: n.opts.Stdout, Stderr: n.opts.Stderr, Operator: op, Rules: op, Fleet: op, Commands: n.commands}
 	op.make = func(spec process.Spec) (*process.Subscriber, error) {
 		return process.NewSubscriber(process.SubscriberOptions{
-			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Signatures: n.signatures, Lanes: lanes,
+			Spec: spec, Env: env, Store: n.store, Send: n.router, Transport: n.transport, Codec: codec, Signatures: n.signatures, Quota: n.quota, Lanes: lanes,
 			Allowed: func() process.Allowed { return op.judge(spec.Name) },
 			Report:  n.kernel, Progress: &n.progress, Log: n.log, MaxParallel: n.cfg.MaxParallel, Start: n.start,
 		})

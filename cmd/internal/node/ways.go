@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"steward/client"
+	"steward/config"
 	"steward/internal/logattr"
 	"steward/kvstore"
 	"steward/message"
@@ -30,6 +32,7 @@ func (n *Node) socketOptions(name string) ingress.Options {
 		Accept:      n.router.Submit,
 		Resolve:     n.resolve,
 		IdleTimeout: n.cfg.SocketIdleTimeout,
+		Report:      n.kernel,
 		Log:         n.log.With(logattr.Process(name)),
 	}
 }
@@ -39,8 +42,8 @@ func (n *Node) socketOptions(name string) ingress.Options {
 func (n *Node) control() (*process.Supervisor, error) {
 	service, err := checked(func() (process.Service, error) {
 		return control.NewServer(control.Options{
-			Path: filepath.Join(n.cfg.SocketFolder, control.SocketName),
-			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos,
+			Path: filepath.Join(n.cfg.SocketFolder, client.ControlSocket),
+			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos, Errors: n.errors,
 			Log: n.log.With(logattr.Process("control")),
 		})
 	})
@@ -50,9 +53,9 @@ func (n *Node) control() (*process.Supervisor, error) {
 	return n.supervisor("control", []process.Child{child("control socket", service)})
 }
 
-func (n *Node) info() control.NodeInfo {
+func (n *Node) info() client.NodeInfo {
 	linked, _ := n.Link()
-	return control.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
+	return client.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
 }
 
 // hellos returns the last hello of each node. What a node says of itself begins with its version.
@@ -69,6 +72,15 @@ func (n *Node) hellos() ([]control.Hello, error) {
 		}
 	}
 	return all, nil
+}
+
+// errors reads the error log.
+func (n *Node) errors(ctx context.Context, of message.Node, most int, follow bool, do func(line string) error) error {
+	log := methods.ErrorLog{Folder: n.files.Name(), Node: of, Log: n.log.With(logattr.Process("control"))}
+	if follow {
+		return log.Follow(ctx, most, do)
+	}
+	return log.Last(most, do)
 }
 
 // ways makes the branch of the ways in besides the socket. When one of them does not work
@@ -99,7 +111,7 @@ func (n *Node) ways() (*process.Supervisor, error) {
 		opts := n.fileOptions(n.cfg.InFile)
 		errs = append(errs, add("in file", process.Permanent, func() (process.Service, error) { return ingress.NewInFile(opts) }))
 	}
-	startup := cmp.Or(n.cfg.StartupFolder, filepath.Join(n.cfg.ConfigFolder, "startup"))
+	startup := startupFolder(n.cfg)
 	if n.cfg.ReadFolder != "" && filepath.Clean(n.cfg.ReadFolder) == filepath.Clean(startup) {
 		return nil, fmt.Errorf("readFolder and startupFolder are both %s: what is there would be put away and not be run at the next start", startup)
 	}
@@ -114,6 +126,10 @@ func (n *Node) ways() (*process.Supervisor, error) {
 		return nil, err
 	}
 	return n.supervisor("ways in", children)
+}
+
+func startupFolder(cfg *config.Config) string {
+	return cmp.Or(cfg.StartupFolder, filepath.Join(cfg.ConfigFolder, "startup"))
 }
 
 func (n *Node) fileOptions(path string) ingress.FileOptions {

@@ -162,15 +162,15 @@ func methods(node string, kinds []message.Kind) []string {
 
 func parts(n message.Node) int { return strings.Count(string(n), ".") + 1 }
 
-// checkName refuses besides what cannot be a name what would share subjects with the node
-// that is named by the parts before the last.
+// checkName refuses besides what cannot be a name what would share subjects with the node that is named by the parts before
+// one of these words. That goes for each part but the first: where ship1.ACK.* is allowed, a broker allows to listen to ship1.ACK.>, too.
 func checkName(n message.Node) error {
 	if err := n.Check(); err != nil {
 		return err
 	}
-	for _, word := range []string{".ACK", ".NAME", ".ENROLL", ".ENROLLED"} {
-		if strings.HasSuffix(string(n), word) {
-			return fmt.Errorf("node %s: a name cannot end in %s: the node before it would hear what is for this one", n, word)
+	for _, word := range strings.Split(string(n), ".")[1:] {
+		if slices.Contains([]string{"ACK", "NAME", "ENROLL", "ENROLLED"}, word) {
+			return fmt.Errorf("node %s: a name cannot have .%s in it: the node before that would hear what is for this one", n, word)
 		}
 	}
 	return nil

@@ -44,9 +44,10 @@ func TestAccessIsChecked(t *testing.T) {
 		"unknown reach":             {Access{Central: "central", Reach: "some"}, "some"},
 		"wildcard for a name":       {Access{Central: "central", Users: user("*", key)}, `"*"`},
 		"everything for a name":     {Access{Central: "central", Users: user("ww.>", key)}, "ww.>"},
-		"acks of another":           {Access{Central: "central", Users: user("ship1.ACK", key)}, "cannot end in .ACK"},
-		"answers of another":        {Access{Central: "central", Users: user("ship1.NAME", key)}, "cannot end in .NAME"},
-		"central hears for another": {Access{Central: "ship1.ACK"}, "cannot end in .ACK"},
+		"acks of another":           {Access{Central: "central", Users: user("ship1.ACK", key)}, "cannot have .ACK in it"},
+		"answers of another":        {Access{Central: "central", Users: user("ship1.NAME", key)}, "cannot have .NAME in it"},
+		"further down":              {Access{Central: "central", Users: user("ship1.NAME.north", key)}, "cannot have .NAME in it"},
+		"central hears for another": {Access{Central: "ship1.ACK"}, "cannot have .ACK in it"},
 		"no key":                    {Access{Central: "central", Users: user("ship1", "secret")}, "ship1"},
 		"key of an account":         {Access{Central: "central", Users: user("ship1", accountKey)}, "begins with U"},
 	} {

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -33,6 +32,7 @@ type Server struct {
 	users  sync.Mutex // held while they are changed
 	// current are the users; guarded by users.
 	current []User
+	limited limited
 }
 
 // Start listens and returns when clients can connect. An address that is taken is an
@@ -71,7 +71,7 @@ func (o Options) start() (*Server, error) {
 	if s.server, err = server.NewServer(so); err != nil {
 		return nil, err
 	}
-	s.server.SetLoggerV2(log, log.debug(), false, false)
+	s.server.SetLoggerV2(log, true, false, false) // also for debugging: see logger.Debugf
 	s.server.Start()
 	ready := log.fatal() == nil && s.server.ReadyForConnections(startTimeout)
 	addr, _ := s.server.Addr().(*net.TCPAddr)
@@ -133,7 +133,7 @@ func (s *Server) options(a *Access) (*server.Options, error) {
 	if so.WriteTimeout == server.WriteTimeoutPolicyDefault {
 		so.WriteTimeout = server.WriteTimeoutPolicyRetry
 	}
-	so.AuthTimeout = cmp.Or(so.AuthTimeout, authTimeout)
+	so.AuthTimeout = cmp.Or(so.AuthTimeout, o.authTimeout, authTimeout)
 	if s.tls != nil {
 		so.TLS, so.TLSConfig, so.TLSTimeout, so.TLSVerify = true, s.tls, tlsTimeout, o.CAFile != ""
 	}
@@ -239,38 +239,4 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 func (s *Server) Shutdown() {
 	s.once.Do(s.server.Shutdown)
 	s.server.WaitForShutdown()
-}
-
-// LimitNewcomers cuts off who is connected with the key of a token for longer than that, and of those
-// with one token all but so many, the ones that came first: a token is for one question.
-func (s *Server) LimitNewcomers(each int, longest time.Duration) error {
-	s.users.Lock()
-	newcomers := make(map[string]int) // key -> connections seen
-	for _, u := range s.current {
-		if u.Newcomer {
-			for _, k := range u.Keys {
-				newcomers[k] = 0
-			}
-		}
-	}
-	s.users.Unlock()
-	if len(newcomers) == 0 {
-		return nil
-	}
-	all, err := s.server.Connz(&server.ConnzOptions{Username: true, Sort: server.ByCid, State: server.ConnOpen, Limit: math.MaxInt32})
-	if err != nil {
-		return fmt.Errorf("embedded broker: look at its connections: %w", err)
-	}
-	for _, c := range all.Conns {
-		n, ok := newcomers[c.AuthorizedUser]
-		if !ok {
-			continue
-		}
-		if n >= each || time.Since(c.Start) >= longest {
-			_ = s.server.DisconnectClientByID(c.Cid) // it may have gone by itself
-			continue
-		}
-		newcomers[c.AuthorizedUser] = n + 1
-	}
-	return nil
 }

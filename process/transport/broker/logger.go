@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 )
@@ -17,7 +18,7 @@ import (
 // return.
 type logger struct {
 	log     *slog.Logger
-	refused func(line string) // nil for nobody
+	refused func(line string, login bool) // nil for nobody
 
 	mu    sync.Mutex // guards the fields below
 	first error      // the first fatal line
@@ -32,14 +33,12 @@ const (
 	maxTold   = 100
 )
 
-func newLogger(log *slog.Logger, refused func(string)) *logger {
+func newLogger(log *slog.Logger, refused func(string, bool)) *logger {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &logger{log: log, refused: refused}
 }
-
-func (l *logger) debug() bool { return l.log.Enabled(context.Background(), slog.LevelDebug) }
 
 func (l *logger) fatal() error {
 	l.mu.Lock()
@@ -49,7 +48,7 @@ func (l *logger) fatal() error {
 
 func (l *logger) line(level slog.Level, format string, args []any) {
 	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, "embedded broker", slog.String("line", fmt.Sprintf(format, args...)))
+		l.log.Log(context.Background(), level, "embedded broker", slog.String("line", text(format, args)))
 	}
 }
 
@@ -57,24 +56,40 @@ func (l *logger) line(level slog.Level, format string, args []any) {
 // use to the operator of a node.
 func (l *logger) Noticef(format string, args ...any) { l.line(slog.LevelDebug, format, args) }
 func (l *logger) Warnf(format string, args ...any)   { l.line(slog.LevelWarn, format, args) }
-func (l *logger) Debugf(format string, args ...any)  { l.line(slog.LevelDebug, format, args) }
 func (l *logger) Tracef(format string, args ...any)  { l.line(slog.LevelDebug, format, args) }
+
+// Debugf is a line for debugging, but for one about a client that does without TLS where there has to be some: a server takes
+// that for a probe, and it may be somebody who tries what there is.
+func (l *logger) Debugf(format string, args ...any) {
+	if strings.Contains(format, "TLS handshake error") {
+		if line := text(format, args); strings.Contains(line, withoutTLS) {
+			l.Errorf("%s", line)
+			return
+		}
+	}
+	l.line(slog.LevelDebug, format, args)
+}
+
+// withoutTLS is what crypto/tls says of a client that does not speak it.
+const withoutTLS = "first record does not look like a TLS handshake"
 
 // Errorf is a warning when it is about a client, who may be anybody, and debug when the same was
 // said of one from that host a short time ago.
 func (l *logger) Errorf(format string, args ...any) {
-	line := fmt.Sprintf(format, args...)
+	line := text(format, args)
 	m := ofClient.FindStringSubmatch(line)
 	if m == nil {
 		l.line(slog.LevelError, "%s", []any{line})
 		return
 	}
 	level := slog.LevelDebug
-	if l.news([2]string{m[1], m[2]}, time.Now()) {
+	news, room := l.news([2]string{m[1], chosen.ReplaceAllString(m[2], "$1")}, time.Now())
+	if news && room {
 		level = slog.LevelWarn
-		if l.refused != nil && refusal.MatchString(m[2]) {
-			l.refused(line)
-		}
+	}
+	// Also when there is no room for it here: so many strangers do not cover up what a node tries.
+	if what := refusal.FindStringSubmatch(m[2]); news && l.refused != nil && what != nil {
+		l.refused(line, what[1] == authentication || what[1] == tooMany)
 	}
 	l.line(level, "%s", []any{line})
 }
@@ -82,28 +97,48 @@ func (l *logger) Errorf(format string, args ...any) {
 // ofClient finds host and text of a line about a client.
 var ofClient = regexp.MustCompile(`^(\S+):\d+ - [a-z]+:\d+ - (.*)$`)
 
-// refusal finds out that a line is about something that a client may not do. Lines about clients that
-// never came as far as that are not: anybody on the network can bring them about.
-var refusal = regexp.MustCompile(`^(?:".*" - )?(?:authentication error|Publish Violation|Subscription Violation)\b`)
+// refusal finds out that a line is about something that a client may not do, or that nobody gets in any more. Other lines
+// about clients that never came as far as that are not: anybody on the network can bring them about.
+var refusal = regexp.MustCompile(`^(?:".*" - )?(` + authentication + `|Publish Violation|Subscription Violation|maximum payload exceeded|` + tooMany + `)\b`)
 
-// news reports whether it is time to say this of a host, and notes that it is said.
-func (l *logger) news(what [2]string, now time.Time) bool {
+// chosen is what is another text each time that a client does the same again: a size, and in what way and on which port it
+// has broken off. What crypto/tls says itself in a few fixed words is kept: old versions are not the same as no TLS at all.
+var chosen = regexp.MustCompile(`(TLS handshake error: tls: [A-Za-z ]+|TLS handshake error|maximum payload exceeded)(?:\W.*)?$`)
+
+// What is said of those who do not get in.
+const (
+	authentication = "authentication error"
+	tooMany        = "maximum connections exceeded"
+)
+
+// text formats what a server says. It puts what a client calls itself into the format: a name may be full of verbs, which
+// would make a line of any length of it.
+func text(format string, args []any) string {
+	const end = `" - `
+	if i := strings.LastIndex(format, end); i >= 0 {
+		format = strings.ReplaceAll(format[:i], "%", "%%") + format[i:]
+	}
+	return fmt.Sprintf(format, args...)
+}
+
+// news reports whether it is time to say this of a host, and notes that it is said if there is room for that.
+func (l *logger) news(what [2]string, now time.Time) (news, room bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at, ok := l.told[what]; ok && now.Sub(at) < tellEvery {
-		return false
+		return false, false
 	}
 	if len(l.told) >= maxTold {
 		maps.DeleteFunc(l.told, func(_ [2]string, at time.Time) bool { return now.Sub(at) >= tellEvery })
 		if len(l.told) >= maxTold {
-			return false
+			return true, false
 		}
 	}
 	if l.told == nil {
 		l.told = make(map[[2]string]time.Time)
 	}
 	l.told[what] = now
-	return true
+	return true, true
 }
 
 func (l *logger) Fatalf(format string, args ...any) {

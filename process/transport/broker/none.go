@@ -5,7 +5,6 @@ package broker
 import (
 	"errors"
 	"net"
-	"time"
 )
 
 // Server stands for a nats-server that is not there.
@@ -17,10 +16,10 @@ func Start(Options) (*Server, error) {
 }
 
 // The other methods are never called: there is no Server.
-func (*Server) Addr() string                            { return "" }
-func (*Server) ClientURL() string                       { return "" }
-func (*Server) InProcessConn() (net.Conn, error)        { return nil, errors.ErrUnsupported }
-func (*Server) Login() Login                            { return nil }
-func (*Server) SetUsers([]User) error                   { return errNoAccess }
-func (*Server) LimitNewcomers(int, time.Duration) error { return errNoAccess }
-func (*Server) Shutdown()                               {}
+func (*Server) Addr() string                     { return "" }
+func (*Server) ClientURL() string                { return "" }
+func (*Server) InProcessConn() (net.Conn, error) { return nil, errors.ErrUnsupported }
+func (*Server) Login() Login                     { return nil }
+func (*Server) SetUsers([]User) error            { return errNoAccess }
+func (*Server) Limit(Limits) error               { return errNoAccess }
+func (*Server) Shutdown()                        {}

@@ -48,10 +48,26 @@ type Options struct {
 	// 10,000.
 	MaxConnections int
 	// Refused, if not nil, is told what the server has refused somebody who has a connection: a login, a
-	// subject; the same of one host once a minute. It must not block.
-	Refused func(line string)
+	// subject; the same of one host once a minute, as long as there are not too many. login: it is about who has not got
+	// in. It must not block.
+	Refused func(line string, login bool)
 	// Log gets the server's own lines. Nil drops them.
 	Log *slog.Logger
+
+	authTimeout float64 // seconds, for tests; 0 means authTimeout
+}
+
+// Limits bound the connections of a server at which nodes log in, besides MaxConnections. All are needed.
+type Limits struct {
+	// Token is how many there may be at a time with the key of one token, and TokenFor for how long.
+	Token    int
+	TokenFor time.Duration
+	// Node is how many there may be with one key, for each node of which it is.
+	Node int
+	// Young is how old a connection has to be to count for that: who only says that he has the key is cut off before.
+	Young time.Duration
+	// Address is how many there may be from one address that have not logged in.
+	Address int
 }
 
 // Limits of every server that is not given others.

@@ -5,13 +5,16 @@ package broker
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -582,7 +585,8 @@ func TestLimits(t *testing.T) {
 }
 
 func TestOneConnectionTooMany(t *testing.T) {
-	s := start(t, Options{MaxConnections: 1})
+	r := newTold()
+	s := start(t, Options{MaxConnections: 1, Refused: r.refused})
 	nc, err := nats.Connect(s.ClientURL())
 	if err != nil {
 		t.Fatal(err)
@@ -598,6 +602,9 @@ func TestOneConnectionTooMany(t *testing.T) {
 	}
 	if err := nc.Flush(); err != nil {
 		t.Errorf("the first one: %v", err)
+	}
+	if all := r.all(); len(all) != 1 || !strings.Contains(all[0], "maximum connections exceeded") {
+		t.Errorf("told is %q", all)
 	}
 }
 
@@ -652,6 +659,81 @@ func TestStrangersAreOneLineInTheLog(t *testing.T) {
 		if got := strings.Count(out.String(), what); got != want {
 			t.Errorf("%s: %d times, want %d:\n%s", what, got, want, out.String())
 		}
+	}
+}
+
+// What a client calls itself is a part of the lines about it, and no more than that.
+func TestClientWritesNoLinesAboutItself(t *testing.T) {
+	key, ship1 := user(t, "ship1")
+	told := make(chan string, 10)
+	s := start(t, Options{Self: "central", Access: &Access{Central: "central", Users: []User{ship1}},
+		Refused: func(line string, login bool) {
+			if !login {
+				told <- line
+			}
+		}})
+	const name = `100%9999[1]s %d%n" - authentication error - "`
+	evil := connect(t, s, key, nats.Name(name))
+	evil.publish("ship2.HERE")
+	line := receive(t, told)
+	if !strings.Contains(line, strconv.Quote(name)[1:]) || !strings.HasSuffix(line, ` - Publish Violation - Subject "ship2.HERE"`) {
+		t.Errorf("a line of %d bytes: %.500s", len(line), line)
+	}
+}
+
+// However much is refused in a short time, and to whomever, all of it is passed on, to be counted at least; the log has an end.
+func TestNothingRefusedIsCoveredUpByAFlood(t *testing.T) {
+	key, ship1 := user(t, "ship1")
+	const flood = maxTold + 20
+	told := make(chan string, 2*flood)
+	var out lines
+	s := start(t, Options{Self: "central", Access: &Access{Central: "central", Users: []User{ship1}},
+		Refused: func(line string, _ bool) { told <- line }, Log: slog.New(slog.NewTextHandler(&out, nil))})
+	evil, err := nats.Connect(s.ClientURL(), withKey(key), nats.NoReconnect(), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer evil.Close()
+	for i := range flood {
+		err = errors.Join(err, evil.Publish(fmt.Sprintf("ship2.HERE.%d", i), nil))
+	}
+	_, subErr := evil.SubscribeSync("ship2.ACK.*")
+	if err := errors.Join(err, subErr, evil.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(receive(t, told), "ship2.ACK.*") {
+	}
+	if n := strings.Count(out.String(), "level=WARN"); n > maxTold {
+		t.Errorf("%d lines in the log", n)
+	}
+}
+
+// Who does without TLS is told of, too, although a server takes that for a probe.
+func TestClientWithoutTLSIsALineInTheLog(t *testing.T) {
+	a := authority(t)
+	cert, key := issue(t, a, "broker")
+	var out lines
+	s := start(t, Options{CertFile: cert, KeyFile: key, Log: slog.New(slog.NewTextHandler(&out, nil))})
+	for range 2 {
+		conn, in := greet(t, s)
+		if _, err := io.WriteString(conn, "CONNECT {}\r\nPING\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		for in.Scan() { // until it hangs up
+		}
+		_ = conn.Close()
+	}
+	for _, version := range []uint16{tls.VersionTLS11, tls.VersionTLS12} { // which it says in brackets
+		conn, _ := greet(t, s)
+		if err := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: version}).Handshake(); err == nil {
+			t.Errorf("let in with %s", tls.VersionName(version))
+		}
+		_ = conn.Close()
+	}
+	s.Shutdown()
+	const oldTLS = "client offered only unsupported versions"
+	if n := strings.Count(out.String(), "level=WARN"); n != 2 || !strings.Contains(out.String(), withoutTLS) || !strings.Contains(out.String(), oldTLS) {
+		t.Errorf("%d lines, want one each:\n%s", n, out.String())
 	}
 }
 
@@ -726,7 +808,7 @@ func TestNewcomersAreLimited(t *testing.T) {
 	}
 	limit := func(each int, longest time.Duration) {
 		t.Helper()
-		if err := s.LimitNewcomers(each, longest); err != nil {
+		if err := s.Limit(Limits{Token: each, TokenFor: longest, Node: 100, Address: 100}); err != nil {
 			t.Fatal(err)
 		}
 	}

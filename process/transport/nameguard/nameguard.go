@@ -354,7 +354,8 @@ func (t *Transport) answered(d process.Delivery) {
 func (t *Transport) claim(d process.Delivery) *wire.Claim {
 	claim, err := wire.DecodeClaim(d.Data)
 	if err != nil {
-		t.opts.Log.Debug("a claim to the name is not understood", logattr.Err(err))
+		t.opts.Report.Report(errorkernel.Event{Class: errorkernel.Refused, Process: "transport", Err: fmt.Errorf("a claim to the name of this node, %s, is not understood: %w",
+			t.opts.Self, err)})
 		return nil
 	}
 	if claim.Token == t.token {

@@ -1,15 +1,18 @@
-package control
+package client
 
 import (
 	"encoding/json"
+	"net/url"
 	"time"
 
 	"steward/message"
-	"steward/process"
 )
 
-// SocketName is the name of the socket in the socket folder.
-const SocketName = "control.sock"
+// The sockets of a node, in its socket folder.
+const (
+	MessageSocket = "steward.sock" // takes messages
+	ControlSocket = "control.sock" // answers questions
+)
 
 // NodeInfo is what a node says of itself.
 type NodeInfo struct {
@@ -101,14 +104,6 @@ type Retried struct {
 	Method message.Method `json:"method"`
 }
 
-// Hello is the last hello of a node.
-type Hello struct {
-	Node    message.Node
-	At      time.Time
-	Text    string
-	Version string
-}
-
 // Peer is a node that said hello here, or for which something waits.
 type Peer struct {
 	Node    message.Node `json:"node"`
@@ -119,11 +114,45 @@ type Peer struct {
 	Oldest  *time.Time   `json:"oldest,omitempty" doc:"when the oldest of them was accepted"`
 }
 
-// Process is a process and what it supervises.
-type Process = process.Tree
+// Process is a process of a node and what it supervises, as it was at one moment.
+type Process struct {
+	Name     string    `json:"name"`
+	ID       int64     `json:"id,omitempty" doc:"by which stopProc knows it"`
+	State    string    `json:"state" doc:"starting, running, backoff, stopping or stopped"`
+	Since    time.Time `json:"since" doc:"when the state began"`
+	Restarts int       `json:"restarts,omitempty" doc:"since it was added"`
+	Error    string    `json:"error,omitempty" doc:"its latest failure"`
+	Children []Process `json:"children,omitempty" doc:"what it supervises, with the same keys"`
+}
 
-// failure is an answer that is none.
-type failure struct {
-	Error string `json:"error"`
-	Hint  string `json:"hint,omitempty"`
+// Filter says which messages of the queue are meant. All that is set has to fit.
+type Filter struct {
+	IDs       []string // whole, or their beginnings
+	To        message.Node
+	Method    message.Method
+	OlderThan time.Duration // since acceptance
+	// GivenUp: those that were given up, and not those that wait.
+	GivenUp bool
+	// All has to be set for what changes messages when nothing else is.
+	All bool
+}
+
+func (f *Filter) values() url.Values {
+	v := url.Values{"id": f.IDs}
+	set := func(name, value string) {
+		if value != "" {
+			v.Set(name, value)
+		}
+	}
+	set("to", string(f.To))
+	set("method", string(f.Method))
+	if f.OlderThan != 0 {
+		set("olderThan", f.OlderThan.String())
+	}
+	for name, is := range map[string]bool{"givenUp": f.GivenUp, "all": f.All} {
+		if is {
+			set(name, "true")
+		}
+	}
+	return v
 }

@@ -1,0 +1,341 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"steward/message"
+)
+
+const (
+	// askedFolder is where the replies to questions land, below the data folder.
+	askedFolder = "asked"
+	askedFile   = "reply"
+	// outputEvery is how often a reply file is looked at for more.
+	outputEvery = 50 * time.Millisecond
+	// awayAfter is how long a node may take before it is told that it is away.
+	awayAfter = 500 * time.Millisecond
+	// pieceSize bounds what of an output is handed on, and in memory, at a time.
+	pieceSize = 64 << 10
+)
+
+// Replies are the replies to messages that [Client.Ask] has handed in. The node writes them into files below its data folder, as
+// it does with any reply, so that none is lost when the program goes before they come. One goroutine at
+// a time may use it.
+type Replies struct {
+	c      *Client
+	folder string
+	all    []*reply
+}
+
+// reply is that of one node.
+type reply struct {
+	Sent
+	read int64 // bytes of the file
+	end  *Status
+}
+
+// Sent is a message that was handed in.
+type Sent struct {
+	Node message.Node
+	ID   message.ID
+	// File is where its reply lands, on this machine.
+	File string
+}
+
+// Part is a part of a reply, or says why there is none yet: one of its last three fields is set.
+type Part struct {
+	Node message.Node
+	ID   message.ID // of the message that was sent there
+	// Output is what came since the last part of this node, 64 KiB at most. It is valid until the loop goes on.
+	Output []byte
+	// Away says that the node does not take its message, which waits. It comes once for a node, after half a second.
+	Away *Away
+	// End is how the message has ended, behind all of its output; its Err is nil if that was well.
+	End *Status
+}
+
+// Away is why a node does not take a message.
+type Away struct {
+	Linked bool       // this node has a link to the broker, so it is the other one that is away
+	Reason string     // as far as it is known
+	Hello  *time.Time // when the other node sent its last hello that came here, if any did
+}
+
+// Run has nodes run a command, and returns what it writes, as it comes, and how it ended on each of them: see [Part]. The messages are handed in
+// when the loop begins; it ends with an error when they are refused, when ctx ends, or when the answer of the
+// node makes no sense. A message that has not ended by then stays, and so does the file of its reply; to get at
+// both, and to take a message back, see [Client.Ask].
+func (c *Client) Run(ctx context.Context, cmd Command) iter.Seq2[Part, error] {
+	return func(yield func(Part, error) bool) {
+		r, err := c.Ask(ctx, cmd.Message())
+		if err != nil {
+			yield(Part{}, err)
+			return
+		}
+		for part, err := range r.Parts(ctx) {
+			if !yield(part, err) {
+				_ = r.Close() // nobody is there to be told
+				return
+			}
+		}
+		if err := r.Close(); err != nil {
+			yield(Part{}, err)
+		}
+	}
+}
+
+// Ask hands in m, and returns the replies to it, which is to be closed. It says itself where they are stored, so m names no ReplyMethod,
+// Directory or FileName. Errors are those of [Client.Send] and [Client.Node]; a receiver that is named twice is an error too.
+func (c *Client) Ask(ctx context.Context, m Message) (*Replies, error) {
+	if m.ReplyMethod != "" || m.Directory != "" || m.FileName != "" {
+		return nil, invalid("the replies to a question are stored where its asker finds them: it cannot name their place")
+	}
+	info, err := c.Node(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.ReplyMethod, m.Directory, m.FileName = message.MethodToFileAppend, askedFolder+"/"+strings.ToLower(rand.Text()), askedFile
+	r := &Replies{c: c, folder: filepath.Join(info.DataFolder, filepath.FromSlash(m.Directory))}
+	to := m.To
+	m.To = nil
+	for _, node := range to {
+		if node == message.Local {
+			node = info.Node
+		}
+		if err := node.Check(); err != nil {
+			return nil, err
+		}
+		if slices.Contains(m.To, node) {
+			return nil, invalid(fmt.Sprintf("%s is named twice", node))
+		}
+		m.To = append(m.To, node)
+		r.all = append(r.all, &reply{Sent: Sent{Node: node, File: filepath.Join(r.folder, string(node), askedFile)}})
+	}
+	ids, err := c.Send(ctx, m)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) != len(r.all) {
+		return nil, fmt.Errorf("the node accepted %d messages of %d", len(ids), len(r.all))
+	}
+	for i, x := range r.all {
+		x.ID = ids[i]
+	}
+	return r, nil
+}
+
+// Sent returns what was handed in, in the order of the receivers.
+func (r *Replies) Sent() []Sent {
+	sent := make([]Sent, len(r.all))
+	for i, x := range r.all {
+		sent[i] = x.Sent
+	}
+	return sent
+}
+
+// Parts returns what comes, as it comes, until all messages have ended. It goes on where an earlier loop was left. A node that goes away and comes
+// back meanwhile is waited for, as in [Client.Wait]. An error is the last: that of ctx, or of the node, or
+// of a reply that cannot be read.
+func (r *Replies) Parts(ctx context.Context) iter.Seq2[Part, error] {
+	return func(yield func(Part, error) bool) {
+		waiting, cancel := context.WithCancel(ctx)
+		var over sync.WaitGroup
+		defer over.Wait()
+		defer cancel()
+		l := loop{r: r, yield: yield, buf: make([]byte, pieceSize)}
+		ended := r.ends(waiting, &over)
+		look := time.NewTicker(outputEvery)
+		defer look.Stop()
+		late := time.NewTimer(awayAfter)
+		defer late.Stop()
+		for l.goesOn() {
+			select {
+			case e := <-ended:
+				if e.err != nil {
+					l.outputs() // what is here by now
+					l.fail(e.err)
+					return
+				}
+				l.end(e.x, e.status)
+			case <-look.C:
+				l.outputs()
+			case <-late.C:
+				l.away(ctx)
+			}
+		}
+	}
+}
+
+// ended is a message that has ended, or why that is not known.
+type ended struct {
+	x      *reply
+	status Status
+	err    error
+}
+
+// ends waits for those that have not ended. There is room for all that comes.
+func (r *Replies) ends(ctx context.Context, over *sync.WaitGroup) <-chan ended {
+	open := map[message.ID]*reply{}
+	for _, x := range r.all {
+		if x.end == nil {
+			open[x.ID] = x
+		}
+	}
+	ends := make(chan ended, len(open)+1)
+	over.Go(func() {
+		for st, err := range r.c.Ends(ctx, slices.Collect(maps.Keys(open))...) {
+			ends <- ended{open[st.ID], st, err}
+		}
+	})
+	return ends
+}
+
+// loop is one run of Parts.
+type loop struct {
+	r     *Replies
+	yield func(Part, error) bool
+	buf   []byte
+	over  bool // the caller has left, or was told of an error
+}
+
+// goesOn reports whether something may still come, and somebody waits for it.
+func (l *loop) goesOn() bool {
+	return !l.over && slices.ContainsFunc(l.r.all, func(x *reply) bool { return x.end == nil })
+}
+
+func (l *loop) hand(x *reply, p Part) {
+	p.Node, p.ID = x.Node, x.ID
+	l.over = l.over || !l.yield(p, nil)
+}
+
+func (l *loop) fail(err error) {
+	if !l.over {
+		l.over = true
+		l.yield(Part{}, err)
+	}
+}
+
+// end hands on the rest of a reply, and how its message ended.
+func (l *loop) end(x *reply, st Status) {
+	l.output(x)
+	if l.over {
+		return
+	}
+	x.end = &st
+	l.hand(x, Part{End: &st})
+}
+
+// away tells of nodes that have not taken their messages.
+func (l *loop) away(ctx context.Context) {
+	var hellos map[message.Node]*time.Time
+	for _, x := range l.r.all {
+		if l.over || x.end != nil {
+			continue
+		}
+		st, err := l.r.c.Status(ctx, x.ID)
+		d := st.Delivery
+		if err != nil || st.Sent == nil || st.Sent.State != message.StateAccepted || d == nil || d.Linked && d.Reason == "" {
+			continue
+		}
+		if hellos == nil {
+			hellos = map[message.Node]*time.Time{}
+			for p, err := range l.r.c.Nodes(ctx) { // without them there is less to say
+				if err == nil {
+					hellos[p.Node] = p.Hello
+				}
+			}
+		}
+		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Hello: hellos[x.Node]}})
+	}
+}
+
+func (l *loop) outputs() {
+	for _, x := range l.r.all {
+		if x.end == nil {
+			l.output(x)
+		}
+	}
+}
+
+// output hands on what is new in a reply file.
+func (l *loop) output(x *reply) {
+	if l.over {
+		return
+	}
+	f, err := os.Open(x.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		l.fail(&Error{Text: err.Error(), Hint: "the reply is in a file of the node; run the command as its user", Cause: err})
+		return
+	}
+	defer f.Close()
+	for !l.over {
+		n, err := f.ReadAt(l.buf, x.read)
+		x.read += int64(n)
+		if n > 0 {
+			l.hand(x, Part{Output: l.buf[:n:n]})
+		}
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			l.fail(err)
+		}
+	}
+}
+
+// Withdraw takes back what nobody is to do any more: messages that were not delivered are not sent, and none of these messages stays
+// among what was given up and could be sent again. One that was delivered is run all the same. It makes
+// no sense before the replies have been waited for.
+func (r *Replies) Withdraw(ctx context.Context) error {
+	var ids []string
+	for _, x := range r.all {
+		if x.end == nil || x.end.Err() != nil {
+			ids = append(ids, x.ID.String())
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := r.c.Remove(ctx, Filter{IDs: ids})
+	_, forget := r.c.Remove(ctx, Filter{IDs: ids, GivenUp: true})
+	err = errors.Join(err, forget)
+	for _, x := range r.all {
+		if x.end != nil || err != nil {
+			continue
+		}
+		var st Status
+		if st, err = r.c.Status(ctx, x.ID); st.Ended {
+			x.end = &st
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("take back what was asked: %w", err)
+	}
+	return nil
+}
+
+// Close removes the files of the replies, when all have been read to their ends; else they stay, since what has not ended may still come.
+func (r *Replies) Close() error {
+	if slices.ContainsFunc(r.all, func(x *reply) bool { return x.end == nil }) {
+		return nil
+	}
+	err := os.RemoveAll(r.folder)
+	_ = os.Remove(filepath.Dir(r.folder)) // when nobody else waits for a reply
+	return err
+}
