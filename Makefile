@@ -1,4 +1,4 @@
-.PHONY: build agent demo test script lint check generate fuzz simulate storm torture soak powercut bench sbom
+.PHONY: build agent demo test script lint check generate fuzz simulate storm torture soak powercut bench sbom packages try-packages try-container try-release
 
 # The binary, in bin/.
 build:
@@ -72,3 +72,19 @@ bench: build agent
 sbom:
 	@mkdir -p bin
 	go run ./internal/sbom > bin/steward.cdx.json
+
+# deb and rpm in bin/packages, for ARCHES (default: amd64 arm64 arm), as VERSION (default: the tag of the commit).
+packages:
+	deploy/packages.sh
+
+# The packages in a new Debian with a systemd of its own: installed, run, upgraded, purged. As root; see there for what it needs.
+try-packages:
+	deploy/try-deb.sh
+
+# A node in nothing but what deploy/Containerfile puts into an image, under chroot. As root.
+try-container:
+	deploy/try-container.sh
+
+# All that a release consists of, in bin/release: programs for all systems, packages, sums, and what is linked in. Nothing is published.
+try-release:
+	go run github.com/goreleaser/goreleaser/v2@v2.15.1 release --snapshot --clean

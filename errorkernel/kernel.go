@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"steward/internal/logattr"
@@ -39,7 +40,8 @@ type Kernel struct {
 	log    *slog.Logger
 	send   func(ctx context.Context, text string) error
 	policy Policy
-	wake   chan struct{} // one slot: there is something to do for Serve
+	wake   chan struct{}                  // one slot: there is something to do for Serve
+	counts [len(classNames)]atomic.Uint64 // events reported, by class
 
 	mu       sync.Mutex // guards all below
 	episodes episodes
@@ -92,6 +94,9 @@ func (k *Kernel) Report(ev Event) Action {
 		action = DefaultPolicy(ev)
 	}
 	local := ev.Stored || aboutErrorLog(ev)
+	if int(ev.Class) < len(k.counts) {
+		k.counts[ev.Class].Add(1)
+	}
 	ev, cause := bounded(ev)
 	now := time.Now()
 
@@ -115,6 +120,15 @@ func (k *Kernel) Report(ev Event) Action {
 	}
 	k.logEvent(lvl, ev, cause, count, nil, action)
 	return action
+}
+
+// Counts returns how many events of each class were reported so far, repetitions among them.
+func (k *Kernel) Counts() map[Class]uint64 {
+	counts := make(map[Class]uint64, len(k.counts))
+	for c := Class(1); int(c) < len(k.counts); c++ {
+		counts[c] = k.counts[c].Load()
+	}
+	return counts
 }
 
 // Serve sends what was reported until ctx ends. Then it hands over what is queued, once and

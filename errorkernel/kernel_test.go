@@ -166,6 +166,27 @@ func TestKernelSendsTheFirstAtOnceAndSumsUpRepetitions(t *testing.T) {
 	})
 }
 
+func TestKernelCountsWhatIsReportedByItsClass(t *testing.T) {
+	k := newRig(t)
+	for range 3 {
+		k.Report(failed("publishers/a", "broken"))
+	}
+	k.Report(errorkernel.Event{Class: errorkernel.GivenUp, Method: "REQErrorLog", Err: errors.New("no answer")})
+	k.Report(errorkernel.Event{Class: 99, Err: errors.New("of a class that there is not")})
+	counts := k.Counts()
+	if counts[errorkernel.ProcessFailed] != 3 || counts[errorkernel.GivenUp] != 1 {
+		t.Errorf("%v", counts)
+	}
+	for class := errorkernel.ProcessFailed; class <= errorkernel.Unproven; class++ {
+		if _, ok := counts[class]; !ok {
+			t.Errorf("%s is not counted", class)
+		}
+	}
+	if len(counts) != int(errorkernel.Unproven) {
+		t.Errorf("%d classes", len(counts))
+	}
+}
+
 func TestKernelTellsOnceInAWindowAboutAFailureThatGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -346,3 +346,26 @@ func TestClosedStoreSaysSo(t *testing.T) {
 		t.Errorf("%v, %v", err, rerr)
 	}
 }
+
+func TestEachCommitIsMeasured(t *testing.T) {
+	opts := options(filepath.Join(t.TempDir(), "steward.db"))
+	commits := 0
+	opts.OnCommit = func(took time.Duration) {
+		if took <= 0 {
+			t.Errorf("a commit took %v", took)
+		}
+		commits++
+	}
+	s := open(t, opts)
+	accept(t, s, msg("ship1", "a"))
+	before := commits
+	for range 3 {
+		accept(t, s, msg("ship1", "a"))
+	}
+	if n := commits - before; n != 3 {
+		t.Errorf("%d commits", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

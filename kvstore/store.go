@@ -79,6 +79,8 @@ type Options struct {
 	// OnUntold, if not nil, is called after a commit with bad ends that have to be told. It must not
 	// block.
 	OnUntold func()
+	// OnCommit, if not nil, is told how long each commit took to be on disk. It must not block.
+	OnCommit func(took time.Duration)
 	// LockTimeout is how long Open waits for another process to let go of the file
 	// (default 1 s).
 	LockTimeout time.Duration

@@ -175,8 +175,12 @@ func (s *Store) transact(fn func(t *tx) error) error {
 	}
 	txid, size := uint64(btx.ID()), btx.Size()
 	s.takeOff(txid)
+	began := time.Now()
 	if err = guard(func() error { return s.commitTx(btx) }); err == nil {
 		s.land(false)
+		if s.opts.OnCommit != nil {
+			s.opts.OnCommit(time.Since(began))
+		}
 		s.trimResident(s.db, size) // nobody but this goroutine maps the file anew
 		if t.bad && s.opts.OnUntold != nil {
 			s.opts.OnUntold()

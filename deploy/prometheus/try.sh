@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs Prometheus with alerts.yml against two nodes, one of which has no broker, and prints what
-# it finds of them, and which alerts are pending or firing. It needs go, curl, prometheus and promtool, and
-# the ports 39090 to 39093 of this machine.
+# it finds of them, which alerts are pending or firing, and what each expression of the dashboard in deploy/grafana
+# comes to. It needs go, curl, jq, prometheus and promtool, and the ports 39090 to 39093 of this machine.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 dir=$(mktemp -d)
@@ -31,6 +31,12 @@ for _ in {1..30}; do
 	if ask 'ALERTS{alertname="StewardNodeNotConnected"}' 2>/dev/null | grep -q 39092; then
 		echo "scraped: $(ask 'up{job="steward"}')"
 		echo "alerts:  $(ask ALERTS)"
+		# As Grafana does it, with what it puts in the place of its variables.
+		jq -r '.panels[].targets[]?.expr' deploy/grafana/steward.json | sed 's/\$__rate_interval/5s/g; s/\$instance/.*/g' >"$dir/exprs"
+		while read -r expr; do
+			ask "$expr" >"$dir/answer" || { echo "Prometheus cannot read $expr" >&2; exit 1; }
+			echo "dashboard: $(jq '.data.result | length' "$dir/answer") series: $expr"
+		done <"$dir/exprs"
 		exit
 	fi
 	sleep 1

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"steward/cmd/internal/node"
+	"steward/cmd/internal/sdnotify"
 	"steward/config"
 	"steward/internal/logattr"
 	"steward/methods"
@@ -21,8 +22,22 @@ import (
 	"steward/security/acl"
 )
 
+// serving runs a node until ctx ends, and calls ready when it takes messages.
+type serving func(ctx context.Context, s streams, ready func()) error
+
 // runNode runs the daemon: steward without a command.
-func runNode(ctx context.Context, args []string, s streams) (err error) {
+func runNode(ctx context.Context, args []string, s streams) error {
+	// Noted from here on, so that no hangup ends the node, and acted on when it runs.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	return asService(ctx, s, hangups, func(ctx context.Context, s streams, ready func()) error {
+		return serveNode(ctx, args, s, hangups, ready)
+	})
+}
+
+// serveNode runs a node that reads its settings again at each hangup.
+func serveNode(ctx context.Context, args []string, s streams, hangups <-chan os.Signal, ready func()) (err error) {
 	registry, err := methods.Builtin()
 	if err != nil {
 		return err
@@ -34,16 +49,16 @@ func runNode(ctx context.Context, args []string, s streams) (err error) {
 	if err != nil {
 		return usageError{hinted{err, "steward -help lists the flags"}}
 	}
-	// Noted from here on, so that no hangup ends the node, and acted on when it runs.
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	level := new(slog.LevelVar)
 	log := leveledLogger(s.err, cfg, level)
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
-	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: s.out, Stderr: s.err, Version: version()})
+	manager, err := sdnotify.FromEnv(s.env, os.Getpid())
+	if err != nil {
+		log.Warn("service manager is not told all", logattr.Err(err))
+	}
+	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: s.out, Stderr: s.err, Version: version(), Manager: manager})
 	var mistake *acl.Error
 	if errors.As(err, &mistake) { // no other start mends it
 		return usageError{hinted{err, "mend the file, or take it away: then the lists of startSub... alone decide"}}
@@ -61,13 +76,18 @@ func runNode(ctx context.Context, args []string, s streams) (err error) {
 	reloads.Go(func() {
 		select {
 		case <-n.Ready():
+			ready()
 		case <-over:
 			return
 		}
 		for {
 			select {
 			case <-hangups:
+				told := manager.Reloading()
 				reload(ctx, n, args, s.env, registry, log, level)
+				if told = errors.Join(told, manager.Ready()); told != nil {
+					log.Warn("service manager does not listen", logattr.Err(told))
+				}
 			case <-over:
 				return
 			}

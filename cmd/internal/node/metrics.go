@@ -33,7 +33,7 @@ func newMetrics(n *Node) *metrics {
 	n.progress.Observer = steps
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), info,
-		steps, stateMetrics{n},
+		steps, stateMetrics{n}, n.commits,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "steward_errors_sent_total", Help: "Error messages put on the way to central."},
 			func() float64 { return float64(n.errorsSent.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "steward_senders_held_back_total", Help: "Frames that were not taken as a whole because their sender is over its quota."},

@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"os"
 	"slices"
 	"time"
 
@@ -32,6 +33,10 @@ var (
 		"How long the oldest message for a node has been waiting.", []string{"to_node"}, nil)
 	refusals = prometheus.NewDesc("steward_signatures_refused_total",
 		"Frames, acks and claims that were refused for their signatures, by the reason; some stale ones are usual after each start.", []string{"reason"}, nil)
+	errorsReported = prometheus.NewDesc("steward_errors_total",
+		"Failures that were reported to the error kernel of this node, by their class.", []string{"class"}, nil)
+	storeSize = prometheus.NewDesc("steward_store_bytes",
+		"Size of the database file.", nil, nil)
 	processes = prometheus.NewDesc("steward_processes_running",
 		"Processes that run, by the branch of the process tree.", []string{"branch"}, nil)
 )
@@ -41,6 +46,8 @@ func (s stateMetrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- waitingAge
 	ch <- processes
 	ch <- refusals
+	ch <- errorsReported
+	ch <- storeSize
 }
 
 func (s stateMetrics) Collect(ch chan<- prometheus.Metric) {
@@ -57,6 +64,12 @@ func (s stateMetrics) Collect(ch chan<- prometheus.Metric) {
 		for reason, count := range s.n.signatures.Refused() {
 			ch <- prometheus.MustNewConstMetric(refusals, prometheus.CounterValue, float64(count), reason)
 		}
+	}
+	for class, count := range s.n.kernel.Counts() {
+		ch <- prometheus.MustNewConstMetric(errorsReported, prometheus.CounterValue, float64(count), class.String())
+	}
+	if info, err := os.Stat(s.n.storePath()); err == nil {
+		ch <- prometheus.MustNewConstMetric(storeSize, prometheus.GaugeValue, float64(info.Size()))
 	}
 	tree := s.n.root.Tree()
 	own := 0

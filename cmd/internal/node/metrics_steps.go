@@ -20,7 +20,7 @@ var codes = [...]message.Code{message.CodeDone, message.CodeTimeout, message.Cod
 // start, so that a step costs a look into a map and an atomic addition.
 type stepMetrics struct {
 	accepted, delivered, missed, failed, received, runs *prometheus.CounterVec
-	duration                                            *prometheus.HistogramVec
+	duration, delivery                                  *prometheus.HistogramVec
 	errors                                              prometheus.Counter
 	hello                                               helloMetrics
 
@@ -30,7 +30,7 @@ type stepMetrics struct {
 type methodMetrics struct {
 	accepted, delivered, missed, failed, received prometheus.Counter
 	runs                                          [len(codes)]prometheus.Counter
-	duration                                      prometheus.Observer
+	duration, delivery                            prometheus.Observer
 }
 
 func newStepMetrics(methods []message.Method) *stepMetrics {
@@ -46,6 +46,8 @@ func newStepMetrics(methods []message.Method) *stepMetrics {
 		runs:      counter("steward_method_runs_total", "Runs of methods that ended, by how they ended.", "result"),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "steward_method_duration_seconds", Help: "How long methods ran.",
 			Buckets: []float64{.001, .01, .1, 1, 10, 60, 600, 3600}}, []string{"method"}),
+		delivery: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "steward_delivery_seconds", Help: "How long messages took from being accepted here to the ACK of their receivers.",
+			Buckets: []float64{.01, .1, 1, 10, 60, 600, 3600, 6 * 3600, 86400, 7 * 86400}}, []string{"method"}),
 		errors:  prometheus.NewCounter(prometheus.CounterOpts{Name: "steward_errors_received_total", Help: "Error messages received from nodes."}),
 		methods: make(map[message.Method]*methodMetrics, len(methods)+1),
 	}
@@ -54,6 +56,7 @@ func newStepMetrics(methods []message.Method) *stepMetrics {
 		m := &methodMetrics{
 			accepted: s.accepted.WithLabelValues(label), delivered: s.delivered.WithLabelValues(label), missed: s.missed.WithLabelValues(label),
 			failed: s.failed.WithLabelValues(label), received: s.received.WithLabelValues(label), duration: s.duration.WithLabelValues(label),
+			delivery: s.delivery.WithLabelValues(label),
 		}
 		for i, code := range codes {
 			m.runs[i] = s.runs.WithLabelValues(label, string(code))
@@ -64,7 +67,7 @@ func newStepMetrics(methods []message.Method) *stepMetrics {
 }
 
 func (s *stepMetrics) all() []prometheus.Collector {
-	return []prometheus.Collector{s.accepted, s.delivered, s.missed, s.failed, s.received, s.runs, s.duration, s.errors, &s.hello}
+	return []prometheus.Collector{s.accepted, s.delivered, s.missed, s.failed, s.received, s.runs, s.duration, s.delivery, s.errors, &s.hello}
 }
 
 // Describe and Collect make it a collector.
@@ -91,6 +94,7 @@ func (s *stepMetrics) Observe(st process.Step) {
 		m.accepted.Inc()
 	case process.StepDelivered:
 		m.delivered.Inc()
+		m.delivery.Observe(max(0, time.Since(st.ID.Time()).Seconds())) // the clock may have been set
 	case process.StepWaiting:
 		m.missed.Inc()
 	case process.StepGivenUp:
@@ -115,6 +119,12 @@ func (s *stepMetrics) Observe(st process.Step) {
 			s.hello.seen(st.Peer, time.Now())
 		}
 	}
+}
+
+// newCommitMetrics measures what the disk takes.
+func newCommitMetrics() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "steward_store_commit_seconds", Help: "How long commits took to be on disk; each holds what came during the one before.",
+		Buckets: []float64{.001, .003, .01, .03, .1, .3, 1, 3, 10}})
 }
 
 const (

@@ -148,6 +148,11 @@ func TestMetricsSayWhatHappens(t *testing.T) {
 		`steward_broker_connected 1`,
 		`steward_name_conflict 0`,
 		`steward_info{node="central",version="test"} 1`,
+		`steward_delivery_seconds_count{method="REQToFile"} 2`,
+		`steward_store_commit_seconds_count [1-9]\d*`,
+		`steward_store_bytes [1-9]\S*`,
+		`steward_errors_total{class="given-up"} 1`,
+		`steward_errors_total{class="store-failed"} 0`,
 	)
 	if strings.Contains(text, `to_node="ship9"`) {
 		t.Error("a node for which nothing waits has a series")
@@ -156,6 +161,7 @@ func TestMetricsSayWhatHappens(t *testing.T) {
 	lint(t, ship1.want(t,
 		`steward_method_runs_total{method="REQCliCommand",result="failed"} 1`,
 		`steward_method_runs_total{method="REQToFile",result="done"} 2`,
+		`steward_errors_total{class="method-failed"} 1`,
 		`steward_errors_sent_total [1-9]`,
 	))
 }

@@ -20,8 +20,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"steward/client"
 	"steward/cmd/internal/audit"
+	"steward/cmd/internal/sdnotify"
 	"steward/config"
 	"steward/errorkernel"
 	"steward/internal/logattr"
@@ -48,6 +51,8 @@ type Options struct {
 	Version        string
 	// Codec, if not nil, is shared with other nodes of this process: a compressor has a third of a MB.
 	Codec *wire.Codec
+	// Manager is the service manager that is told how the node is, nil for none.
+	Manager *sdnotify.Manager
 }
 
 // Node is one node.
@@ -92,6 +97,7 @@ type Node struct {
 	ids        atomic.Int64 // of the processes
 	operator   *operator
 	metrics    *metrics
+	commits    prometheus.Histogram // nil without metrics
 	closeOnce  sync.Once
 	closeErr   error
 }
@@ -196,12 +202,15 @@ func (n *Node) openAudit() error {
 }
 
 func (n *Node) openStore() error {
-	path := filepath.Join(n.cfg.DatabaseFolder, string(n.self)+".db")
 	opts := kvstore.Options{
-		Path: path, Self: n.self,
+		Path: n.storePath(), Self: n.self,
 		MaxMessages: int64(n.cfg.RingBufferSize), MaxBytes: n.cfg.RingBufferBytes,
 	}
 	opts.OnUntold = n.teller.Wake
+	if n.cfg.PromHostAndPort != "" {
+		n.commits = newCommitMetrics()
+		opts.OnCommit = func(took time.Duration) { n.commits.Observe(took.Seconds()) }
+	}
 	if n.audit != nil {
 		opts.Leaving = n.audit.Left
 	}
@@ -215,6 +224,10 @@ func (n *Node) openStore() error {
 	n.store = store
 	n.onClose("store", store.Close)
 	return nil
+}
+
+func (n *Node) storePath() string {
+	return filepath.Join(n.cfg.DatabaseFolder, string(n.self)+".db")
 }
 
 func (n *Node) openTransport() error {

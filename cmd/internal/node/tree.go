@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"steward/internal/logattr"
@@ -50,6 +51,9 @@ func (n *Node) openTree() error {
 		child("inquiry", n.router.Inquiry),
 		child("presence", n.router.Presence),
 	}
+	if n.opts.Manager.Watchdog() > 0 {
+		children = slices.Insert(children, 1, child("watchdog", func() process.Service { return process.ServiceFunc(n.watchdog) }))
+	}
 	if n.signatures != nil {
 		children = append(children, child("signatures", func() process.Service { return n.signatures }))
 	}
@@ -77,13 +81,8 @@ func (n *Node) openTree() error {
 		return err
 	}
 	children = append(children, child("outside", func() process.Service { return outside }), process.Child{
-		Name: "ready", Restart: process.Temporary,
-		Make: func() process.Service {
-			return process.ServiceFunc(func(context.Context) error {
-				n.log.Info("node is ready", "socket", n.SocketPath())
-				return nil
-			})
-		},
+		Name: "ready", Restart: process.Transient, Grace: grace,
+		Make: func() process.Service { return process.ServiceFunc(n.announce) },
 	})
 	n.root, err = process.NewSupervisor(process.SupervisorOptions{
 		Name: string(n.self), Children: children, Report: n.kernel, Log: n.log, IDs: &n.ids,
