@@ -20,6 +20,7 @@ go build -C deploy/tools -o "$PWD/bin/nfpm" github.com/goreleaser/nfpm/v2/cmd/nf
 go build -o bin/packages/steward ./cmd/steward
 for shell in bash zsh fish; do bin/packages/steward completion $shell >$STAGE/completion/$shell; done
 bin/packages/steward config default >$STAGE/config.toml
+gzip -9n <doc/steward.1 >$STAGE/steward.1.gz
 cp deploy/steward.service $STAGE/
 cp LICENSE $STAGE/copyright
 cp doc/*.md doc/nats-server.conf doc/message.schema.json deploy/prometheus/alerts.yml $STAGE/doc/

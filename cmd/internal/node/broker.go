@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"steward/errorkernel"
@@ -63,8 +62,7 @@ type brokerUsers struct {
 	trusted, tokens watched
 	bad             string // what was said last about a list that cannot be used
 	// known says since when a key may log in: the zero time for those of the start.
-	known   map[string]time.Time
-	applied time.Time // when the list was last given to the broker
+	known map[string]time.Time
 	// refusals are what the broker has refused, until it is known whether it did so too early.
 	refusals chan refusal
 }
@@ -111,11 +109,6 @@ func (u *brokerUsers) judge(r refusal) {
 		u.n.log.Info("a login came before its key was read; the next one will do", logattr.Process("broker"), "line", r.line)
 		return
 	}
-	// A change of who may log in cuts off who is about to, and has not shown a key yet.
-	if key == "" && strings.HasSuffix(r.line, " - authentication error") && r.at.Sub(u.applied).Abs() < refusalLag {
-		u.n.log.Info("a login was cut off by a change of the keys; the next one will do", logattr.Process("broker"), "line", r.line)
-		return
-	}
 	u.n.reportRefusal(r.line+u.revoked(key), r.login)
 }
 
@@ -158,8 +151,7 @@ func (u *brokerUsers) follow() {
 	}
 	if err == nil {
 		u.bad = ""
-		u.applied = time.Now()
-		u.note(users, u.applied)
+		u.note(users, time.Now())
 		u.n.log.Info("the keys that may log in to the broker were read again", logattr.Process("broker"), "nodes", len(users))
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -23,6 +24,7 @@ const startTimeout = 10 * time.Second
 // Server is a running nats-server. All methods may be called by many goroutines at once.
 type Server struct {
 	opts   Options
+	log    *logger
 	server *server.Server
 	addr   *net.TCPAddr
 	url    string
@@ -50,7 +52,7 @@ func (o Options) start() (*Server, error) {
 		return nil, err
 	}
 	log := newLogger(o.Log, o.Refused)
-	s := &Server{opts: o}
+	s := &Server{opts: o, log: log}
 	var err error
 	if s.tls, err = o.tls(log); err != nil {
 		return nil, err
@@ -190,13 +192,37 @@ func (s *Server) SetUsers(users []User) error {
 	a.Users = users
 	so, err := s.options(&a)
 	if err == nil {
+		s.awaitLogins()
+		s.log.changing.Store(true)
 		err = s.server.ReloadOptions(so)
+		s.log.changing.Store(false)
 	}
 	if err != nil {
 		return fmt.Errorf("embedded broker: change who may log in: %w", err)
 	}
 	s.current = users
 	return nil
+}
+
+// loginsWait bounds the wait of SetUsers: who connects and says nothing holds up no change for long.
+const loginsWait = 500 * time.Millisecond
+
+// awaitLogins waits until nobody is about to log in: a server that changes its users cuts off who has not yet shown
+// a key. In nats-server 2.15 it reads, while it does that, what such a client may be about to write (a data race).
+func (s *Server) awaitLogins() {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(loginsWait); ; {
+		all, err := s.server.Connz(&server.ConnzOptions{Username: true, State: server.ConnOpen, Limit: math.MaxInt32})
+		if err != nil || !slices.ContainsFunc(all.Conns, func(c *server.ConnInfo) bool { return c.AuthorizedUser == "" }) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			return
+		}
+	}
 }
 
 // Login returns the key of the node in this process, or nil when there is no Access. It is

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +20,8 @@ import (
 type logger struct {
 	log     *slog.Logger
 	refused func(line string, login bool) // nil for nobody
+
+	changing atomic.Bool // who may log in is being changed
 
 	mu    sync.Mutex // guards the fields below
 	first error      // the first fatal line
@@ -80,6 +83,11 @@ func (l *logger) Errorf(format string, args ...any) {
 	m := ofClient.FindStringSubmatch(line)
 	if m == nil {
 		l.line(slog.LevelError, "%s", []any{line})
+		return
+	}
+	if m[2] == authentication && l.changing.Load() {
+		// It was connected and had not said yet who it is, see SetUsers: it will come back.
+		l.line(slog.LevelDebug, "%s", []any{line})
 		return
 	}
 	level := slog.LevelDebug
