@@ -174,7 +174,7 @@ type StreamInfo struct {
 	Bytes       uint64
 }
 
-// Streams returns the outgoing streams in which something waits.
+// Streams returns the outgoing streams in which something waits, sorted by receiver and method.
 func (s *Store) Streams() ([]StreamInfo, error) {
 	var infos []StreamInfo
 	err := s.view(func(tx *bbolt.Tx) error {

@@ -1,11 +1,9 @@
 package process
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"steward/internal/logattr"
@@ -57,9 +55,6 @@ func (r *Router) clearQueued(ctx context.Context, f QueueFilter, by string) ([]C
 	if err != nil {
 		return nil, fmt.Errorf("look for waiting messages: %w", err)
 	}
-	slices.SortFunc(streams, func(a, b kvstore.StreamInfo) int {
-		return cmp.Or(cmp.Compare(a.Peer, b.Peer), cmp.Compare(a.Method, b.Method))
-	})
 	var all []Cleared
 	for _, info := range streams {
 		if f.To != "" && f.To != info.Peer || f.Method != "" && f.Method != info.Method {

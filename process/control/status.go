@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"steward/client"
@@ -337,8 +336,5 @@ func (s *Server) waiting(to message.Node, m message.Method) ([]client.Stream, er
 		all = append(all, client.Stream{To: info.Peer, Method: info.Method, Messages: info.Count, Bytes: info.Bytes,
 			Oldest: first[0].ID, Accepted: first[0].ID.Time().UTC(), Delivery: &client.Delivery{Retries: first[0].Retries}})
 	}
-	slices.SortFunc(all, func(x, y client.Stream) int {
-		return cmp.Or(strings.Compare(string(x.To), string(y.To)), strings.Compare(string(x.Method), string(y.Method)))
-	})
 	return all, nil
 }
