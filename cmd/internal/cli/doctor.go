@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ import (
 
 // finding is what doctor says about one thing, and prints with -json.
 type finding struct {
-	Check string `json:"check" doc:"what was looked at: config, rules, keys, folders, disk, node, socket, broker, permissions, link, central or clock"`
+	Check string `json:"check" doc:"what was looked at: config, rules, files, keys, folders, disk, door, broker, permissions, node, ports, socket, link, central or clock"`
 	State string `json:"state" doc:"ok, warn or fail"`
 	Text  string `json:"text" doc:"how it is"`
 	Hint  string `json:"hint,omitempty" doc:"what to do about it"`
@@ -48,9 +49,9 @@ func doctorOperation() operation {
 	return operation{
 		name: "doctor", local: true, result: finding{}, lines: true,
 		short: "what is wrong with the node here, and what to do about it",
-		about: `doctor looks at all that a node needs and says how it is, a line for each: settings, rules, keys, folders, room
-on the disk, the node itself, its brokers and what they allow, and a message to central and back, which also shows
-whether the clocks agree. It changes nothing, and connects to the brokers beside the node, which keeps its name.
+		about: `doctor looks at all that a node needs and says how it is, a line for each: settings, rules, files, keys, folders,
+room on the disk, who else is let in, its brokers and what they allow, the node itself and its ports, and a message to
+central and back, which also shows whether the clocks agree. It changes nothing, and connects to the brokers beside the node, which keeps its name.
 What cannot be looked at, because of something above it, has no line.`,
 		example: "steward doctor\nsteward doctor -json -timeout 30s -configFolder /etc/steward",
 		exits:   "1 also when a line says fail",
@@ -71,16 +72,19 @@ type examination struct {
 	c      *call
 	cfg    *config.Config
 	failed bool
-	err    error // of printing
+	unread map[string]bool // the settings of which the file cannot be read
+	err    error           // of printing
 }
 
 func doctor(ctx context.Context, c *call, timeout time.Duration) error {
-	x := &examination{c: c}
+	x := &examination{c: c, unread: map[string]bool{}}
 	if x.config() {
 		x.rules()
+		x.files()
 		x.keys()
 		x.folders()
 		x.disk()
+		x.doors()
 		reached := x.brokers(ctx, timeout)
 		if info, ok := x.node(ctx); ok && x.link(info, reached) {
 			x.central(ctx, info, timeout)
@@ -164,7 +168,9 @@ func (x *examination) keys() {
 	for _, f := range []struct{ setting, path string }{
 		{"nkeySeedFile", cfg.NkeySeedFile}, {"credsFile", cfg.CredsFile}, {"clientKeyFile", cfg.ClientKeyFile}, {"embeddedBrokerKeyFile", cfg.EmbeddedBrokerKeyFile},
 	} {
-		if f.path != "" {
+		if x.unread[f.setting] {
+			bad = true // and said
+		} else if f.path != "" {
 			look(f.setting, f.path, security.CheckPrivate(f.path))
 		}
 	}
@@ -254,6 +260,9 @@ func (x *examination) brokers(ctx context.Context, timeout time.Duration) (reach
 	if x.cfg.EmbeddedBroker != "" {
 		return true // it is in the node, and the link of that one says all
 	}
+	if slices.ContainsFunc(linkFiles, func(setting string) bool { return x.unread[setting] }) {
+		return false // no broker is the reason
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	all, err := node.ProbeBrokers(ctx, x.cfg)
@@ -276,6 +285,7 @@ func (x *examination) brokers(ctx context.Context, timeout time.Duration) (reach
 			continue
 		}
 		x.say("broker", stateOK, "", "%s: in reach, and lets this node in; it took %s", p.Server, span(p.Took))
+		x.outside(p)
 		for _, err := range p.Denied {
 			allowed = false
 			if !told[err.Error()] {
@@ -302,6 +312,9 @@ func (x *examination) node(ctx context.Context) (client.NodeInfo, bool) {
 			hint = no.Hint
 		}
 		x.say("node", stateFail, hint, "%v", err)
+		if errors.Is(err, client.ErrNoNode) {
+			x.freePorts()
+		}
 		return info, false
 	}
 	switch {
@@ -312,6 +325,7 @@ func (x *examination) node(ctx context.Context) (client.NodeInfo, bool) {
 	default:
 		x.say("node", stateOK, "", "%s runs, version %s", info.Node, info.Version)
 	}
+	x.openPorts(ctx, local)
 	path := filepath.Join(x.cfg.SocketFolder, client.MessageSocket)
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if err != nil {

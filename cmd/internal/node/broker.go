@@ -9,11 +9,19 @@ import (
 	"slices"
 	"time"
 
+	"steward/config"
 	"steward/errorkernel"
 	"steward/internal/logattr"
 	"steward/process/transport/broker"
 	"steward/security"
 )
+
+// BrokerDoor says what the embedded broker has for who comes: TLS, and a login without which nobody gets in.
+func BrokerDoor(cfg *config.Config) (tls, login bool) {
+	tls = cfg.EmbeddedBrokerCertFile != "" || makesCertificate(cfg)
+	login = cfg.EmbeddedBrokerLogin == "yes" || cfg.EmbeddedBrokerLogin == "auto" && (!broker.Loopback(cfg.EmbeddedBroker) || cfg.Signatures == "require")
+	return tls, login
+}
 
 // openBroker starts the embedded broker, if there is to be one.
 func (n *Node) openBroker() error {
@@ -31,7 +39,7 @@ func (n *Node) openBroker() error {
 		Refused:    n.brokerRefused,
 		Log:        n.log.With(logattr.Process("broker")),
 	}
-	login := n.cfg.EmbeddedBrokerLogin == "yes" || n.cfg.EmbeddedBrokerLogin == "auto" && (!broker.Loopback(opts.Addr) || n.cfg.Signatures == "require")
+	_, login := BrokerDoor(n.cfg)
 	if login {
 		n.users = &brokerUsers{n: n, trusted: watched{path: n.cfg.TrustedNodesFile}, tokens: watched{path: string(n.tokens())}, refusals: make(chan refusal, refusalsWaiting)}
 		users, err := n.users.read()

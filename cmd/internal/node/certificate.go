@@ -111,7 +111,7 @@ func BrokerAddresses(cfg *config.Config) ([]string, error) {
 		return nil, errors.New("the embedded broker has another port at each start")
 	}
 	scheme := "nats://"
-	if makesCertificate(cfg) || cfg.EmbeddedBrokerCertFile != "" {
+	if tls, _ := BrokerDoor(cfg); tls {
 		scheme = "tls://"
 	}
 	there, _ := brokerNames(cfg)

@@ -15,6 +15,9 @@ type Probed struct {
 	Server string // without user and password
 	Took   time.Duration
 	Err    error // why it cannot be used, and what to do about that; nil when it can
+	// TLS and Login say what it has for who comes. With a certificate to show Login is true, since nothing tells
+	// whether the broker looks at that.
+	TLS, Login bool
 	// Denied are the subjects that it refuses, each with what to do about it.
 	Denied []error
 }
@@ -35,7 +38,7 @@ func Probe(ctx context.Context, o Options, listen, publish []string) ([]Probed, 
 		t := &Transport{opts: o, servers: servers, faults: faults{log: o.Log, reporter: &denied, advisor: advisor{Options: o, public: s.opts.Nkey}}}
 		p := Probed{Server: s.name}
 		began := time.Now()
-		p.Err = t.probe(ctx, s, listen, publish)
+		p.Err = t.probe(ctx, s, &p, listen, publish)
 		p.Took = time.Since(began)
 		if p.Err != nil {
 			p.Err = fmt.Errorf("%w%s", p.Err, t.faults.advisor.advice(p.Err))
@@ -46,12 +49,14 @@ func Probe(ctx context.Context, o Options, listen, publish []string) ([]Probed, 
 	return all, nil
 }
 
-func (t *Transport) probe(ctx context.Context, s server, listen, publish []string) error {
+func (t *Transport) probe(ctx context.Context, s server, p *Probed, listen, publish []string) error {
 	l, err := t.dial(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer l.end() // after which all refusals have been told
+	_, plain := l.nc.TLSConnectionState()
+	p.TLS, p.Login = plain == nil, l.nc.AuthRequired() || t.opts.ClientCert != ""
 	for _, subject := range listen {
 		if _, err := l.nc.SubscribeSync(subject); err != nil {
 			return fmt.Errorf("subscribe: %w", err)
