@@ -279,10 +279,7 @@ func (c *talker) refused(text, why string) {
 func TestNothingGetsThroughToAClosedFleet(t *testing.T) {
 	t.Parallel()
 	a := closed(t, "events", "", nil, "ship1", "ship2", "ship3")
-	for _, attack := range []struct {
-		name string
-		run  func(*attacked)
-	}{
+	a.play([]attack{
 		{"strangers", (*attacked).knock},
 		{"a man in the middle", (*attacked).standBetween},
 		{"a stolen key", (*attacked).listenAndSpeak},
@@ -290,16 +287,7 @@ func TestNothingGetsThroughToAClosedFleet(t *testing.T) {
 		{"tokens", (*attacked).misuseTokens},
 		{"ten with one token", (*attacked).race},
 		{"a man in the middle of an enrolment", (*attacked).swapKeys},
-	} {
-		t.Run(attack.name, func(t *testing.T) {
-			began := time.Now()
-			a.t = t
-			attack.run(a)
-			a.unharmed()
-			t.Log(time.Since(began))
-		})
-		a.t = t
-	}
+	})
 }
 
 // knock is who has no key that the broker knows, and who does without TLS or with an old one.
