@@ -51,7 +51,8 @@ func doctorOperation() operation {
 		short: "what is wrong with the node here, and what to do about it",
 		about: `doctor looks at all that a node needs and says how it is, a line for each: settings, rules, files, keys, folders,
 room on the disk, who else is let in, its brokers and what they allow, the node itself and its ports, and a message to
-central and back, which also shows whether the clocks agree. It changes nothing, and connects to the brokers beside the node, which keeps its name.
+central and back, which also shows whether the clocks agree. It changes nothing, and connects to the brokers beside the
+node, which keeps its name.
 What cannot be looked at, because of something above it, has no line.`,
 		example: "steward doctor\nsteward doctor -json -timeout 30s -configFolder /etc/steward",
 		exits:   "1 also when a line says fail",
