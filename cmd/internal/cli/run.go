@@ -93,9 +93,11 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 	case ctx.Err() != nil:
 		if lines != nil {
 			lines.rest()
+		}
+		c.left(e) // before the question, at which another Ctrl-C ends the program
+		if lines != nil {
 			c.takeBack(e)
 		}
-		c.left(e)
 		return ctx.Err()
 	case err != nil && !errors.Is(err, context.DeadlineExceeded):
 		return err
@@ -158,10 +160,15 @@ func (c *call) detached(e *errands) error {
 // left says what becomes of messages that nobody waits for any more.
 func (c *call) left(e *errands) {
 	for _, x := range e.all {
-		if !x.status.Ended {
-			fmt.Fprintf(c.err, "steward: run: message %s for %s stays; its output lands in %s\nhint: steward status %s says where it is, steward queue rm %s takes it back as long as it waits\n",
-				x.ID, x.Node, x.File, x.ID, x.ID)
+		if x.status.Ended {
+			continue
 		}
+		what, hint := "stays", fmt.Sprintf(", steward queue rm %s takes it back as long as it waits", x.ID)
+		if l := x.status.Sent; l != nil && l.State == message.StateDelivered {
+			what, hint = "was delivered, and goes on there", ""
+		}
+		fmt.Fprintf(c.err, "steward: run: message %s for %s %s; its output lands in %s\nhint: steward status %s says where it is%s\n",
+			x.ID, x.Node, what, x.File, x.ID, hint)
 	}
 }
 
