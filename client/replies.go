@@ -72,6 +72,7 @@ type Away struct {
 	Linked bool       // this node has a link to the broker, so it is the other one that is away
 	Reason string     // as far as it is known
 	Hello  *time.Time // when the other node sent its last hello that came here, if any did
+	Key    Key        // what is known of its keys
 }
 
 // Run has nodes run a command, and returns what it writes, as it comes, and how it ended on each of them: see [Part]. The messages are handed in
@@ -240,7 +241,7 @@ func (l *loop) end(x *reply, st Status) {
 
 // away tells of nodes that have not taken their messages.
 func (l *loop) away(ctx context.Context) {
-	var hellos map[message.Node]*time.Time
+	var peers map[message.Node]Peer
 	for _, x := range l.r.all {
 		if l.over || x.end != nil {
 			continue
@@ -250,15 +251,16 @@ func (l *loop) away(ctx context.Context) {
 		if err != nil || st.Sent == nil || st.Sent.State != message.StateAccepted || d == nil || d.Linked && d.Reason == "" {
 			continue
 		}
-		if hellos == nil {
-			hellos = map[message.Node]*time.Time{}
+		if peers == nil {
+			peers = map[message.Node]Peer{}
 			for p, err := range l.r.c.Nodes(ctx) { // without them there is less to say
 				if err == nil {
-					hellos[p.Node] = p.Hello
+					peers[p.Node] = p
 				}
 			}
 		}
-		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Hello: hellos[x.Node]}})
+		p := peers[x.Node]
+		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Hello: p.Hello, Key: p.Key}})
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,11 +129,22 @@ func (c *call) tellAway(command string, x *errand, a *client.Away, then string) 
 		fmt.Fprintf(c.err, "steward: %s: %s: there is no link to the broker; %s\n", command, x.Node, then)
 		return
 	}
-	last := ""
+	last := cmp.Or(ofKey(a.Key), ", and never said hello here")
 	if a.Hello != nil {
-		last = fmt.Sprintf(", and was heard of last %s ago", span(time.Since(*a.Hello)))
+		last = fmt.Sprintf(", and was heard of last %s ago%s", span(time.Since(*a.Hello)), ofKey(a.Key))
 	}
 	fmt.Fprintf(c.err, "steward: %s: %s does not answer%s; %s: %s\n", command, x.Node, last, then, a.Reason)
+}
+
+// ofKey says which keys of a node are why it does not answer, if they are.
+func ofKey(k client.Key) string {
+	switch k {
+	case client.KeyRevoked:
+		return ", its keys are revoked here"
+	case client.KeyToken:
+		return ", and nobody has used its token yet"
+	}
+	return ""
 }
 
 // failed says why an errand did not end well, and with which exit code; 0 when it did. undelivered is what becomes of one that

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -95,7 +96,7 @@ type runLive struct {
 	state sync.Mutex // guards what follows
 	at    map[*errand]client.Status
 	wrote map[*errand]bool
-	hello map[*errand]time.Time
+	away  map[*errand]client.Away
 }
 
 // runLive begins to show how errands stand, or returns nil when there is no terminal for that.
@@ -104,7 +105,7 @@ func (c *call) runLive(ctx context.Context, e *errands, timeout time.Duration) *
 	if file == nil || c.json {
 		return nil
 	}
-	r := &runLive{live: live{file: file}, e: e, began: time.Now(), at: map[*errand]client.Status{}, wrote: map[*errand]bool{}, hello: map[*errand]time.Time{}}
+	r := &runLive{live: live{file: file}, e: e, began: time.Now(), at: map[*errand]client.Status{}, wrote: map[*errand]bool{}, away: map[*errand]client.Away{}}
 	if timeout > 0 {
 		r.drop = r.began.Add(timeout)
 	}
@@ -164,9 +165,7 @@ func (r *runLive) noteOutput(x *errand) {
 func (r *runLive) noteAway(x *errand, a *client.Away) {
 	r.state.Lock()
 	defer r.state.Unlock()
-	if a.Hello != nil {
-		r.hello[x] = *a.Hello
-	}
+	r.away[x] = *a
 }
 
 // text is a line for each node, or, when there is no room for that, for those that count, and one for the rest.
@@ -219,8 +218,10 @@ func (r *runLive) stands(x *errand, st *client.Status, now time.Time) string {
 		return "waits, " + since + "; there is no link to the broker" + r.next(st, now)
 	case st.Delivery != nil && (st.Delivery.Attempts > 0 || st.Delivery.Reason != ""):
 		text := "away"
-		if hello, ok := r.hello[x]; ok {
-			text += ", last heard of " + wholeSpan(now.Sub(hello)) + " ago"
+		if a, ok := r.away[x]; ok && a.Hello != nil {
+			text += ", last heard of " + wholeSpan(now.Sub(*a.Hello)) + " ago" + ofKey(a.Key)
+		} else if ok {
+			text += cmp.Or(ofKey(a.Key), ", never said hello here")
 		}
 		return text + "; waits, " + since + r.next(st, now)
 	default:
