@@ -22,8 +22,9 @@ import (
 // below its position, and moves the window on. When nothing was acknowledged for the ACK
 // timeout of the first message in flight, that counts as one attempt for all of them; those
 // whose attempts are used up are given up, and the rest is tried again from the first on:
-// one message alone, until there is an answer. While there is no link to the broker, no
-// attempt is made and none is counted.
+// one message alone, until there is an answer. Those that come behind it meanwhile are in
+// flight without being sent, so that their attempts count and their time runs, too. While there
+// is no link to the broker, no attempt is made and none is counted.
 //
 // The store is the only memory that counts: a publisher that fails, or whose node is
 // killed, begins again at the first message that is not settled there. A message may so
@@ -43,11 +44,13 @@ type Publisher struct {
 	packed   int           // per mille of its size to which the last frame was compressed
 	busy     time.Duration // how long a receiver without room was left alone last; 0: it had room since
 	more     bool          // the store may have messages from the cursor on
+	behind   bool          // it may have some behind those in flight
 
 	probing  bool      // the receiver does not answer: only the first message is sent
 	held     bool      // nothing is sent before resume and without a link, then all in flight again
 	rewound  uint64    // the gap that was answered by sending again
 	reason   string    // what the last answer that was no ack said
+	began    time.Time // when this publisher did
 	deadline time.Time // the first due of all in flight; zero: not waiting for an ack
 	resume   time.Time // before this nothing is sent; zero: at once
 
@@ -98,6 +101,8 @@ func newPublisher(r *Router, rt *route) *Publisher {
 		window:  minWindow,
 		packed:  1000,
 		more:    true,
+		behind:  true,
+		began:   time.Now(),
 	}
 }
 
@@ -117,6 +122,9 @@ func (p *Publisher) Serve(ctx context.Context) error {
 		if err := p.fill(); err != nil {
 			return err
 		}
+		if err := p.watch(); err != nil {
+			return err
+		}
 		p.settle()
 
 		wait := p.r.opts.Idle
@@ -131,7 +139,7 @@ func (p *Publisher) Serve(ctx context.Context) error {
 			p.r.rested(p.rt)
 			return err
 		case <-p.rt.wake:
-			p.more = true
+			p.more, p.behind = true, true
 		case <-p.rt.cleared:
 			if err := p.forget(); err != nil {
 				return err
@@ -520,7 +528,7 @@ func (p *Publisher) giveUp(end func(*flight) (code message.Code, why string)) er
 // retain leaves keep in flight; past is the number behind the last message that is not kept.
 // The ends of those are on disk.
 func (p *Publisher) retain(keep []flight, past uint64) {
-	if p.inflight, p.more = keep, true; len(keep) == 0 {
+	if p.inflight, p.more, p.behind = keep, true, true; len(keep) == 0 {
 		p.cursor = max(p.cursor, past)
 		p.resume = time.Time{}
 	}

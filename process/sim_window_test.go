@@ -2,6 +2,7 @@ package process_test
 
 import (
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -136,6 +137,64 @@ func TestAttemptsOfOneMessageAreNotCountedWhileAnotherWaits(t *testing.T) {
 		want(t, "state", a.sent(ids[1]).State, message.StateAccepted) // its second attempt has not begun
 		w.advance(12*time.Second + time.Millisecond)
 		want(t, "state", a.sent(ids[1]).State, message.StateFailed)
+	})
+}
+
+func TestWhatComesBehindAnUnansweredMessageEndsInTime(t *testing.T) {
+	for _, link := range []bool{true, false} {
+		t.Run(fmt.Sprintf("link %v", link), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				a, b := w.add("a"), w.add("b")
+				a.offline = !link
+				a.start()
+				patient := do(b, once, 1)
+				patient.ACKTimeout = time.Minute
+				first := a.send(patient)
+				w.advance(90 * time.Second) // it is tried alone by now
+				hasty, mayfly, last := do(b, once, 2), do(b, once, 3), do(b, once, 4)
+				hasty.ACKTimeout, hasty.Retries = time.Second, 2
+				mayfly.TTL = 5 * time.Second
+				behind := a.send(hasty, mayfly, last)
+				w.advance(10 * time.Second)
+				limited := message.StateFailed
+				if !link {
+					limited = message.StateAccepted // no attempt counts without a link
+				}
+				want(t, "limited attempts", a.sent(behind[0]).State, limited)
+				want(t, "short life", a.sent(behind[1]).State, message.StateExpired)
+				want(t, "before them", a.sent(first[0]).State, message.StateAccepted)
+				want(t, "behind them", a.sent(behind[2]).State, message.StateAccepted)
+				b.start()
+				if !link {
+					a.up.link.SetLink(true)
+				}
+				w.settled(2 * time.Minute)
+				ran := []int{1, 4}
+				if !link {
+					ran = []int{1, 2, 4}
+				}
+				wantList(t, "runs", b.numbers(once), ran)
+			})
+		})
+	}
+}
+
+func TestManyMessagesBehindAnUnansweredOneAreNoManyAttempts(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.add("a"), w.add("b")
+		a.start()
+		a.send(do(b, once, 1))
+		w.advance(time.Minute)
+		w.faults(func(string, string, process.Delivery) memtransport.Fate { return memtransport.Fate{Drop: true} })
+		w.sniffing()
+		for i := range 100 {
+			a.send(do(b, once, 2+i))
+			w.advance(30 * time.Millisecond)
+		}
+		w.advance(57 * time.Second)
+		if n := len(w.sniffing()); n > 60 {
+			t.Errorf("%d frames in a minute", n)
+		}
 	})
 }
 
