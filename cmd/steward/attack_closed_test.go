@@ -339,7 +339,7 @@ func (a *attacked) knock() {
 	if said, _ := io.ReadAll(c.in); bytes.Contains(said, []byte("PONG")) {
 		a.t.Errorf("without TLS: the broker says %q", said)
 	}
-	a.logged("central", "first record does not look like a TLS handshake")
+	a.told("central", "refused", "first record does not look like a TLS handshake")
 	for _, version := range []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12} {
 		config := a.roots()
 		config.MaxVersion = version
@@ -347,7 +347,7 @@ func (a *attacked) knock() {
 			a.t.Errorf("%s: got %v", tls.VersionName(version), err)
 		}
 	}
-	a.logged("central", "client offered only unsupported versions")
+	a.told("central", "refused", "client offered only unsupported versions")
 }
 
 // fake is somebody in the place of the broker.

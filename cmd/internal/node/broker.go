@@ -77,9 +77,9 @@ type brokerUsers struct {
 
 // refusal is a line of the broker about what it did not allow.
 type refusal struct {
-	line  string
-	login bool // it is about a login
-	at    time.Time
+	line string
+	what broker.Refusal
+	at   time.Time
 }
 
 // refusalLag is how late the broker may be in telling of a refusal.
@@ -89,20 +89,23 @@ const refusalLag = time.Second
 const refusalsWaiting = 64
 
 // brokerRefused takes a line of the broker about what it did not allow somebody. It does not block.
-func (n *Node) brokerRefused(line string, login bool) {
+func (n *Node) brokerRefused(line string, what broker.Refusal) {
 	if n.users != nil {
 		select {
-		case n.users.refusals <- refusal{line, login, time.Now()}:
+		case n.users.refusals <- refusal{line, what, time.Now()}:
 			return
 		default:
 		}
 	}
-	n.reportRefusal(line, login)
+	n.reportRefusal(line, what)
 }
 
-func (n *Node) reportRefusal(line string, login bool) {
+func (n *Node) reportRefusal(line string, what broker.Refusal) {
 	process := "broker"
-	if login { // apart, so that strangers in whatever number do not cover up what a node tries
+	switch what { // apart, so that strangers in whatever number do not cover up what a node tries
+	case broker.RefusedTLS:
+		process = "broker TLS"
+	case broker.RefusedLogin:
 		process = "broker login"
 	}
 	n.kernel.Report(errorkernel.Event{Class: errorkernel.Refused, Process: process, Err: errors.New(line)})
@@ -117,7 +120,7 @@ func (u *brokerUsers) judge(r refusal) {
 		u.n.log.Info("a login came before its key was read; the next one will do", logattr.Process("broker"), "line", r.line)
 		return
 	}
-	u.n.reportRefusal(r.line+u.revoked(key), r.login)
+	u.n.reportRefusal(r.line+u.revoked(key), r.what)
 }
 
 // revoked says of which node a key was that was revoked here, or nothing.

@@ -97,7 +97,7 @@ func (f *fleetKeeper) Serve(ctx context.Context) error {
 			for {
 				select {
 				case r := <-refusals:
-					f.n.reportRefusal(r.line, r.login)
+					f.n.reportRefusal(r.line, r.what)
 				default:
 					return nil
 				}

@@ -70,12 +70,12 @@ func (s *Server) Limit(l Limits) error {
 	}
 	for key, ids := range byKey {
 		if s.cutOff(ids, l.Node*len(nodes[key])) {
-			s.refuse(false, fmt.Sprintf("more than %d connections with the key of %s, %s: the oldest are cut off", l.Node*len(nodes[key]), slices.Min(nodes[key]), key))
+			s.refuse(RefusedDeed, fmt.Sprintf("more than %d connections with the key of %s, %s: the oldest are cut off", l.Node*len(nodes[key]), slices.Min(nodes[key]), key))
 		}
 	}
 	for ip, ids := range strangers {
 		if s.cutOff(ids, l.Address) {
-			s.refuse(true, fmt.Sprintf("more than %d connections from %s that have not logged in: the oldest are cut off", l.Address, ip))
+			s.refuse(RefusedLogin, fmt.Sprintf("more than %d connections from %s that have not logged in: the oldest are cut off", l.Address, ip))
 		}
 	}
 	return nil
@@ -90,8 +90,8 @@ func (s *Server) cutOff(ids []uint64, most int) bool {
 }
 
 // refuse tells of what was cut off.
-func (s *Server) refuse(login bool, line string) {
+func (s *Server) refuse(what Refusal, line string) {
 	if s.opts.Refused != nil {
-		s.opts.Refused(line, login)
+		s.opts.Refused(line, what)
 	}
 }

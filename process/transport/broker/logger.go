@@ -19,7 +19,7 @@ import (
 // return.
 type logger struct {
 	log     *slog.Logger
-	refused func(line string, login bool) // nil for nobody
+	refused func(line string, what Refusal) // nil for nobody
 
 	changing atomic.Bool // who may log in is being changed
 
@@ -36,7 +36,7 @@ const (
 	maxTold   = 100
 )
 
-func newLogger(log *slog.Logger, refused func(string, bool)) *logger {
+func newLogger(log *slog.Logger, refused func(string, Refusal)) *logger {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -96,8 +96,8 @@ func (l *logger) Errorf(format string, args ...any) {
 		level = slog.LevelWarn
 	}
 	// Also when there is no room for it here: so many strangers do not cover up what a node tries.
-	if what := refusal.FindStringSubmatch(m[2]); news && l.refused != nil && what != nil {
-		l.refused(line, what[1] == authentication || what[1] == tooMany)
+	if what, ok := refusalOf(m[2]); ok && news && l.refused != nil {
+		l.refused(line, what)
 	}
 	l.line(level, "%s", []any{line})
 }
@@ -105,18 +105,34 @@ func (l *logger) Errorf(format string, args ...any) {
 // ofClient finds host and text of a line about a client.
 var ofClient = regexp.MustCompile(`^(\S+):\d+ - [a-z]+:\d+ - (.*)$`)
 
-// refusal finds out that a line is about something that a client may not do, or that nobody gets in any more. Other lines
-// about clients that never came as far as that are not: anybody on the network can bring them about.
-var refusal = regexp.MustCompile(`^(?:".*" - )?(` + authentication + `|Publish Violation|Subscription Violation|maximum payload exceeded|` + tooMany + `)\b`)
+// refusal finds out that a line is about something that a client may not do, or that one or nobody gets in. Not
+// about one that breaks off in the middle of TLS: a link that fails does that, too.
+var refusal = regexp.MustCompile(`^(?:".*" - )?(` + authentication + `|Publish Violation|Subscription Violation|maximum payload exceeded|` + tooMany +
+	`|` + handshake + `(?:remote error: )?tls:)(?:\W|$)`)
+
+// refusalOf says what a text about a client refuses it, if it does.
+func refusalOf(text string) (what Refusal, ok bool) {
+	m := refusal.FindStringSubmatch(text)
+	switch {
+	case m == nil:
+		return 0, false
+	case m[1] == authentication, m[1] == tooMany:
+		return RefusedLogin, true
+	case strings.HasPrefix(m[1], handshake):
+		return RefusedTLS, true
+	}
+	return RefusedDeed, true
+}
 
 // chosen is what is another text each time that a client does the same again: a size, and in what way and on which port it
 // has broken off. What crypto/tls says itself in a few fixed words is kept: old versions are not the same as no TLS at all.
-var chosen = regexp.MustCompile(`(TLS handshake error: tls: [A-Za-z ]+|TLS handshake error|maximum payload exceeded)(?:\W.*)?$`)
+var chosen = regexp.MustCompile(`(TLS handshake error: (?:remote error: )?tls: [A-Za-z ]+|TLS handshake error|maximum payload exceeded)(?:\W.*)?$`)
 
 // What is said of those who do not get in.
 const (
 	authentication = "authentication error"
 	tooMany        = "maximum connections exceeded"
+	handshake      = "TLS handshake error: "
 )
 
 // text formats what a server says. It puts what a client calls itself into the format: a name may be full of verbs, which

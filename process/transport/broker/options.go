@@ -48,15 +48,23 @@ type Options struct {
 	// MaxConnections is the number of clients at a time; 0 means that of the ConfigFile, or
 	// 10,000.
 	MaxConnections int
-	// Refused, if not nil, is told what the server has refused somebody who has a connection: a login, a
-	// subject; the same of one host once a minute, as long as there are not too many. login: it is about who has not got
-	// in. It must not block.
-	Refused func(line string, login bool)
+	// Refused, if not nil, is told what the server has refused somebody who has a connection: TLS, a login, a
+	// subject; the same of one host once a minute, as long as there are not too many. It must not block.
+	Refused func(line string, what Refusal)
 	// Log gets the server's own lines. Nil drops them.
 	Log *slog.Logger
 
 	authTimeout float64 // seconds, for tests; 0 means authTimeout
 }
+
+// Refusal says how far somebody has come who was refused something.
+type Refusal uint8
+
+const (
+	RefusedTLS   Refusal = iota // not through TLS
+	RefusedLogin                // not logged in
+	RefusedDeed                 // in, and may not do what he tries
+)
 
 // Limits bound the connections of a server at which nodes log in, besides MaxConnections. All are needed.
 type Limits struct {

@@ -18,7 +18,7 @@ type told struct {
 
 func newTold() *told { return &told{more: make(chan struct{}, 1000)} }
 
-func (r *told) refused(line string, _ bool) {
+func (r *told) refused(line string, _ Refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lines = append(r.lines, line)

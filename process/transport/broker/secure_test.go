@@ -673,8 +673,8 @@ func TestClientWritesNoLinesAboutItself(t *testing.T) {
 	key, ship1 := user(t, "ship1")
 	told := make(chan string, 10)
 	s := start(t, Options{Self: "central", Access: &Access{Central: "central", Users: []User{ship1}},
-		Refused: func(line string, login bool) {
-			if !login {
+		Refused: func(line string, what Refusal) {
+			if what == RefusedDeed {
 				told <- line
 			}
 		}})
@@ -694,7 +694,7 @@ func TestNothingRefusedIsCoveredUpByAFlood(t *testing.T) {
 	told := make(chan string, 2*flood)
 	var out lines
 	s := start(t, Options{Self: "central", Access: &Access{Central: "central", Users: []User{ship1}},
-		Refused: func(line string, _ bool) { told <- line }, Log: slog.New(slog.NewTextHandler(&out, nil))})
+		Refused: func(line string, _ Refusal) { told <- line }, Log: slog.New(slog.NewTextHandler(&out, nil))})
 	evil, err := nats.Connect(s.ClientURL(), withKey(key), nats.NoReconnect(), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		t.Fatal(err)
