@@ -102,6 +102,18 @@ type hinted struct {
 
 func (h hinted) Unwrap() error { return h.error }
 
+// inEachLine puts what an error is about before each of its lines.
+type inEachLine struct {
+	about string
+	error
+}
+
+func (e inEachLine) Error() string {
+	return e.about + ": " + strings.ReplaceAll(e.error.Error(), "\n", "\n"+e.about+": ")
+}
+
+func (e inEachLine) Unwrap() error { return e.error }
+
 // Run runs steward with args, which do not hold the program's name, and returns its exit
 // status. The first interrupt ends the command in order, the second one at once, with the
 // process groups of what it has running.

@@ -122,7 +122,7 @@ func (x *examination) config() bool {
 	cfg, err := x.c.config()
 	if err != nil {
 		for _, line := range strings.Split(err.Error(), "\n") {
-			x.say("config", stateFail, "", "%s", line)
+			x.say("config", stateFail, denied(err), "%s", line)
 		}
 		return false
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -54,7 +55,7 @@ func send(ctx context.Context, c *call, wait bool, timeout time.Duration) error 
 	for _, name := range c.args {
 		ids, err := sendFile(ctx, local, name, c.in)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			errs = append(errs, inEachLine{name, err})
 		}
 		for _, id := range ids {
 			switch {
@@ -166,15 +167,18 @@ func progressBar(ended, failed, all int, took time.Duration, columns int) string
 }
 
 // sendFile hands in what a file holds, and returns the ids of what was accepted.
-func sendFile(ctx context.Context, local *client.Client, name string, stdin io.Reader) ([]message.ID, error) {
+func sendFile(ctx context.Context, local *client.Client, name string, stdin io.Reader) (_ []message.ID, err error) {
+	defer func() {
+		if no := new(fs.PathError); errors.As(err, &no) {
+			hint := cmp.Or(denied(no), "a FILE holds messages as JSON or YAML; - is the standard input")
+			err = hinted{no.Err, hint} // the name is said
+		}
+	}()
 	in := stdin
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			if no := new(fs.PathError); errors.As(err, &no) {
-				err = no.Err // the name is said
-			}
-			return nil, hinted{err, "a FILE holds messages as JSON or YAML; - is the standard input"}
+			return nil, err
 		}
 		defer f.Close()
 		in = f
