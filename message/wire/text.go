@@ -23,6 +23,9 @@ type Limits struct {
 	Messages int // messages in one array; default 100,000
 }
 
+// aMessage is what a stream may hold, for errors.
+const aMessage = "a message or an array of messages"
+
 // maxDepth is how deeply arrays and objects may be nested. A message needs five.
 const maxDepth = 32
 
@@ -109,8 +112,8 @@ func (d *Decoder) next() ([]Draft, error) {
 			src = doc
 		}
 		drafts, err := d.build.run(src, d.lim.Messages)
-		if err == io.EOF {
-			err = d.in.syntax("the stream ends in the middle of an array of messages")
+		if err == io.EOF { // a document has been read whole, so this is JSON
+			err = d.in.syntax("the stream ends in the middle of " + d.json.what())
 		}
 		return drafts, err
 	}
@@ -140,10 +143,10 @@ func (d *Decoder) start() (indent int, err error) {
 			}
 			in.pos += size - 1
 		case ']', '}', ',', ':', '%', '@', '`':
-			return 0, in.syntax(fmt.Sprintf("unexpected %q, want an array of messages", c))
+			return 0, in.syntax(fmt.Sprintf("unexpected %q, want %s", c, aMessage))
 		default:
 			if c < ' ' || c == 0x7F {
-				return 0, in.syntax(fmt.Sprintf("unexpected byte 0x%02x, want an array of messages", c))
+				return 0, in.syntax(fmt.Sprintf("unexpected byte 0x%02x, want %s", c, aMessage))
 			}
 			return indent, nil
 		}

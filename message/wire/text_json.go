@@ -14,6 +14,7 @@ type jsonSource struct {
 	in    *input
 	limit int
 	start int64  // offset of the value
+	alone bool   // it is one message, not an array
 	open  uint64 // one bit per open array (0) or object (1), the innermost in the lowest
 	level int
 	want  jsonState
@@ -39,7 +40,15 @@ func (s *jsonSource) begin(in *input, limit int) {
 	if cap(scratch) > largeBuffer {
 		scratch = nil
 	}
-	*s = jsonSource{in: in, limit: limit, start: in.offset(), scratch: scratch}
+	*s = jsonSource{in: in, limit: limit, start: in.offset(), alone: in.buf[in.pos] == '{', scratch: scratch}
+}
+
+// what is what the value is, for errors.
+func (s *jsonSource) what() string {
+	if s.alone {
+		return "a message"
+	}
+	return "an array of messages"
 }
 
 func (s *jsonSource) depth() int { return s.level }
@@ -52,7 +61,11 @@ func (s *jsonSource) next() (token, error) {
 	t, err := s.token()
 	if err == nil && !s.tooLarge && s.over() {
 		s.tooLarge, s.discarded = true, true
-		return t, &RefusedError{Err: fmt.Errorf("the array is larger than the limit of %d bytes; send it in parts", s.limit)}
+		format := "the array is larger than the limit of %d bytes; send it in parts"
+		if s.alone {
+			format = "the message is larger than the limit of %d bytes"
+		}
+		return t, &RefusedError{Err: fmt.Errorf(format, s.limit)}
 	}
 	return t, err
 }

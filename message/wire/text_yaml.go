@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -16,6 +17,7 @@ import (
 // is one set of rules for both. The document has to be read whole first.
 type yamlSource struct {
 	tokens []token
+	before int // lines of the stream before the document
 	level  int
 	err    error
 }
@@ -32,11 +34,10 @@ func newYAMLSource(in *input, indent, limit int) (*yamlSource, error) {
 		return &yamlSource{err: &RefusedError{Err: fmt.Errorf("the YAML document is larger than the limit of %d bytes; send it in parts, or as JSON", limit)}}, nil
 	}
 	syntax := func(err error) error {
-		line, text := 1, strings.TrimPrefix(err.Error(), "yaml: ")
-		if n, _ := fmt.Sscanf(text, "line %d:", &line); n == 1 {
-			_, text, _ = strings.Cut(text, ": ")
+		before, text := placeOf(err, doc)
+		return &SyntaxError{
+			Offset: startOffset + int64(max(0, len(before)-indent)), Line: startLine + countLines(before), Text: "YAML: " + cut(text),
 		}
-		return &SyntaxError{Offset: startOffset, Line: startLine + max(line, 1) - 1, Text: "YAML: " + cut(text)}
 	}
 	var root yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(doc))
@@ -45,10 +46,12 @@ func newYAMLSource(in *input, indent, limit int) (*yamlSource, error) {
 	} else if err != nil {
 		return nil, syntax(err)
 	}
-	if err := dec.Decode(new(yaml.Node)); err != io.EOF {
+	if err := dec.Decode(new(yaml.Node)); err == nil {
 		return nil, syntax(errors.New(`text behind "---" in its line`))
+	} else if err != io.EOF {
+		return nil, syntax(err)
 	}
-	src := &yamlSource{}
+	src := &yamlSource{before: startLine - 1}
 	if err := src.add(&root, 0); err != nil {
 		if refused := (*RefusedError)(nil); !errors.As(err, &refused) {
 			return nil, syntax(err)
@@ -59,6 +62,35 @@ func newYAMLSource(in *input, indent, limit int) (*yamlSource, error) {
 		return nil, nil
 	}
 	return src, nil
+}
+
+// fromZero are how those errors of the library begin of which it counts the lines from 0: of its parser, other than of its scanner.
+var fromZero = []string{
+	"did not find expected <", "did not find expected node content", "did not find expected key", "did not find expected '-' indicator",
+	"did not find expected ',' or ", "found undefined tag handle", "found duplicate %", "found incompatible YAML document",
+}
+
+// placeOf returns what stands in doc before the line that an error of the library is about, and the error without the number of
+// that line.
+func placeOf(err error, doc []byte) (before []byte, text string) {
+	line, text := 1, strings.TrimPrefix(err.Error(), "yaml: ")
+	if n, _ := fmt.Sscanf(text, "line %d:", &line); n == 1 {
+		_, text, _ = strings.Cut(text, ": ")
+		if slices.ContainsFunc(fromZero, func(begin string) bool { return strings.HasPrefix(text, begin) }) {
+			line++
+		}
+	}
+	lines := bytes.SplitAfter(doc, []byte{'\n'})
+	at := min(line, len(lines)) - 1
+	if strings.HasPrefix(text, "found a tab character") { // the line is that in which the value before the tab begins
+		at += max(0, slices.IndexFunc(lines[at:], indentedByTab))
+	}
+	return bytes.Join(lines[:at], nil), text
+}
+
+// indentedByTab reports whether there is a tab in the white space with which a line begins.
+func indentedByTab(line []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(line, " "), []byte{'\t'})
 }
 
 // readDocument reads lines up to one that ends the document, which is used too, or the
@@ -140,7 +172,7 @@ func (s *yamlSource) add(n *yaml.Node, depth int) error {
 		for i := 0; i+1 < len(n.Content); i += 2 {
 			key := n.Content[i]
 			if key.Kind != yaml.ScalarNode {
-				return refuseYAML(key, "a key that is not a text")
+				return s.refuse(key, "a key that is not a text")
 			}
 			put(tokKey, key.Value)
 			if err := s.add(n.Content[i+1], depth+1); err != nil {
@@ -163,16 +195,16 @@ func (s *yamlSource) add(n *yaml.Node, depth int) error {
 		case "!!null":
 			put(tokNull, "")
 		default:
-			return refuseYAML(n, "the tag "+message.Quote(tag)+" is not supported")
+			return s.refuse(n, "the tag "+message.Quote(tag)+" is not supported")
 		}
 	default:
-		return refuseYAML(n, "anchors and aliases are not supported")
+		return s.refuse(n, "anchors and aliases are not supported")
 	}
 	return nil
 }
 
-func refuseYAML(n *yaml.Node, why string) error {
-	return &RefusedError{Err: fmt.Errorf("line %d of the document: %s", n.Line, why)}
+func (s *yamlSource) refuse(n *yaml.Node, why string) error {
+	return &RefusedError{Err: fmt.Errorf("line %d: %s", s.before+n.Line, why)}
 }
 
 func (s *yamlSource) next() (token, error) {

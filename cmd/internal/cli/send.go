@@ -62,10 +62,9 @@ func send(ctx context.Context, c *call, wait bool, timeout time.Duration) error 
 			case !c.json:
 				fmt.Fprintln(c.out, id)
 			case !wait:
-				err = c.printJSON(sentMessage{ID: id, State: message.StateAccepted})
-			}
-			if err != nil {
-				return err
+				if err := c.printJSON(sentMessage{ID: id, State: message.StateAccepted}); err != nil {
+					return err
+				}
 			}
 		}
 		all = append(all, ids...)
