@@ -147,22 +147,34 @@ func ofKey(k client.Key) string {
 	return ""
 }
 
+// notRun is what becomes of a command that was not delivered in time.
+const notRun = "is not run any more, unless steward queue retry sends it again"
+
 // failed says why an errand did not end well, and with which exit code; 0 when it did. undelivered is what becomes of one that
 // was not delivered in time.
 func (x *errand) failed(undelivered string) (why string, code int) {
-	l := x.status.Sent
+	return x.failedAt(&x.status, undelivered)
+}
+
+// failedAt is failed for what was known at some moment.
+func (x *errand) failedAt(st *client.Status, undelivered string) (why string, code int) {
+	l := st.Sent
 	switch {
 	case l == nil:
 		return "no answer", exitNoAnswer
-	case x.status.Ended:
-		return howEnded(&x.status)
+	case l.State == message.StateExpired && l.Delivered != nil:
+		return fmt.Sprintf("delivered, but its turn did not come in time: message %s is not run any more", x.ID), exitNoAnswer
+	case l.State == message.StateExpired:
+		return fmt.Sprintf("not delivered in time: message %s %s", x.ID, undelivered), exitNoAnswer
+	case st.Ended:
+		return howEnded(st)
 	case l.State != message.StateAccepted:
-		return fmt.Sprintf("no answer in time; message %s: %s; the reply lands in %s", x.ID, stateText(&x.status, l), x.File), exitTimeout
+		return fmt.Sprintf("delivered, but no answer in time: message %s goes on there, and its reply lands in %s%s", x.ID, x.File, because(l)), exitTimeout
 	}
-	if d := x.status.Delivery; d != nil && !d.Linked {
+	if d := st.Delivery; d != nil && !d.Linked {
 		why = ": there is no link to the broker"
 	} else if d != nil && d.Reason != "" {
 		why = ": " + d.Reason
 	}
-	return fmt.Sprintf("no answer in time; message %s was not delivered, and %s%s", x.ID, undelivered, why), exitNoAnswer
+	return fmt.Sprintf("not delivered in time: message %s %s%s", x.ID, undelivered, why), exitNoAnswer
 }

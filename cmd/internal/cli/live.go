@@ -250,13 +250,16 @@ func (r *runLive) next(st *client.Status, now time.Time) string {
 
 // endedText says how a message has ended, and after which time.
 func endedText(x *errand, st *client.Status) string {
-	why, code := howEnded(st)
+	why, code := x.failedAt(st, notRun)
 	after := ""
 	if l := st.Life(); l.Ended != nil {
 		after = " after " + span(l.Ended.Sub(st.Accepted))
 	}
 	if code == exitDone {
 		return "done" + after
+	}
+	if l := st.Sent; l != nil && l.State == message.StateExpired {
+		return why // which is when its time was over
 	}
 	return why + after
 }
@@ -277,7 +280,7 @@ func (r *runLive) sum() {
 	var b strings.Builder
 	for _, x := range r.e.all {
 		text := ""
-		switch why, code := x.failed("is not run any more"); {
+		switch why, code := x.failed(notRun); {
 		case x.status.Ended:
 			text = endedText(x, &x.status)
 			counts[map[bool]string{true: "done", false: "failed"}[code == exitDone]]++

@@ -33,12 +33,13 @@ func runOperation() operation {
 		name: "run", args: "NODE[,NODE...] [--] COMMAND [ARG...]", least: 2, most: -1, takesCommand: true, local: true, result: ran{}, lines: true, values: "nodes",
 		short: "run a command on other nodes, and print what it writes",
 		about: `run has nodes run a command, and prints what it writes on stdout, before each line the node when there are
-several, and then the beginning of what it wrote on stderr. The messages are kept until a node is there to take them; Ctrl-C
+several, and then the beginning of what it wrote on stderr. The messages are kept until a node is there to take them, and run waits for
+as long as that takes, be it for ever: in a script say -timeout, or -detach. Ctrl-C
 leaves them so, and says how to take them back. On a terminal a line for each node says how it stands, and Ctrl-C
 asks whether to take back what was not delivered. Commands for one node run one after the other. The command is no line for a shell:
 sh -c 'LINE' is one.`,
 		example: "steward run ship1 -- df -h\nsteward run -timeout 1m ship1,ship2 -- systemctl restart ntp\nsteward run -stream -timeout 1h ship1 -- tail -f /var/log/syslog\nsteward run -detach ship1 -- apt-get -y upgrade",
-		exits:   "of one node: that of its command; of several: 1 some failed; 3 some nodes did not answer, 4 denied, 5 timed out",
+		exits:   "of one node that has run its command: the status of that, be it one of the following, too (what -json has as code tells them apart); else 1 some failed, 3 some did not get it in time, 4 denied, 5 timed out: it was cut off, or no answer came in time",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			var r runner
 			flags.BoolVar(&r.stream, "stream", false, "print what is written while the command runs, which then waits for no other one there")
@@ -78,13 +79,17 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 	if lines != nil {
 		defer lines.stop()
 	}
+	waits := "the message waits, without an end: -timeout gives it one"
+	if r.timeout > 0 {
+		waits = "the message waits, for " + r.timeout.String() + " at most"
+	}
 	shown := c.outputOf(e, lines)
 	err = e.wait(bounded, shown.write, func(x *errand, a *client.Away) {
 		if lines != nil {
 			lines.noteAway(x, a)
 			return
 		}
-		c.tellAway("run", x, a, "the message waits")
+		c.tellAway("run", x, a, waits)
 	})
 	if lines != nil {
 		lines.stop()
@@ -177,7 +182,7 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 	codes := map[int]bool{}
 	for _, x := range e.all {
 		l := x.status.Sent
-		why, code := x.failed("is not run any more")
+		why, code := x.failed(notRun)
 		if l == nil { // the history has forgotten it
 			l = &client.Life{}
 		}
