@@ -19,9 +19,10 @@ import (
 	"steward/message"
 )
 
+// AskedFolder is where the replies to questions land, below the data folder of the node.
+const AskedFolder = "asked"
+
 const (
-	// askedFolder is where the replies to questions land, below the data folder.
-	askedFolder = "asked"
 	askedFile   = "reply"
 	// outputEvery is how often a reply file is looked at for more.
 	outputEvery = 50 * time.Millisecond
@@ -108,7 +109,7 @@ func (c *Client) Ask(ctx context.Context, m Message) (*Replies, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.ReplyMethod, m.Directory, m.FileName = message.MethodToFileAppend, askedFolder+"/"+strings.ToLower(rand.Text()), askedFile
+	m.ReplyMethod, m.Directory, m.FileName = message.MethodToFileAppend, AskedFolder+"/"+strings.ToLower(rand.Text()), askedFile
 	r := &Replies{c: c, folder: filepath.Join(info.DataFolder, filepath.FromSlash(m.Directory))}
 	to := m.To
 	m.To = nil
@@ -332,7 +333,8 @@ func (r *Replies) Withdraw(ctx context.Context) error {
 	return nil
 }
 
-// Close removes the files of the replies, when all have been read to their ends; else they stay, since what has not ended may still come.
+// Close removes the files of the replies, when all have been read to their ends; else they stay, since what has not ended may still come. The node
+// removes those that stay when nothing was added for 30 days.
 func (r *Replies) Close() error {
 	if slices.ContainsFunc(r.all, func(x *reply) bool { return x.end == nil }) {
 		return nil

@@ -43,7 +43,7 @@ sh -c 'LINE' is one.`,
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			var r runner
 			flags.BoolVar(&r.stream, "stream", false, "print what is written while the command runs, which then waits for no other one there")
-			flags.BoolVar(&r.detach, "detach", false, "print the ids of the messages and wait for nothing")
+			flags.BoolVar(&r.detach, "detach", false, "print the ids of the messages and wait for nothing; what the commands write lands in files, which are kept for 30 days")
 			flags.DurationVar(&r.timeout, "timeout", 0, "`TIME` after which nobody waits, what was not delivered is not run, and the command is ended (default: wait for ever, and end the command when the node's defaultMethodTimeout says so)")
 			return r.run
 		},

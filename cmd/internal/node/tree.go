@@ -181,6 +181,12 @@ func (n *Node) outside() (*process.Supervisor, error) {
 	if every := n.cfg.StartPubREQHello; every > 0 {
 		children = append(children, child("hello", func() process.Service { return n.hello(every) }))
 	}
+	children = append(children, child("old replies", func() process.Service {
+		return process.ServiceFunc(func(ctx context.Context) error {
+			sweepAsked(ctx, n.files, n.log.With(logattr.Process("old replies")))
+			return nil
+		})
+	}))
 	return n.supervisor("outside", children)
 }
 
