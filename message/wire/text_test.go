@@ -239,6 +239,7 @@ func TestSyntaxErrorsNameThePlace(t *testing.T) {
 		{"a: b\n\xc3(", 5, 2, "not UTF-8"},
 		{`{"data":["abc`, 13, 1, "the stream ends in the middle of a message"},
 		{"\n\na: b\n c: d\n e\n", 7, 4, "YAML: mapping values"},
+		{"  a: b\n   c: d\n", 7, 2, "YAML: mapping values"},
 		{"a: b\nc: [d\n", 5, 2, "YAML: did not find expected ',' or ']'"},
 		{"# what\n---\na: b\nc: [d\n", 16, 4, "YAML: did not find expected ',' or ']'"},
 		{"---\n  a: b\n  c: [d\n", 11, 3, "YAML: did not find expected ',' or ']'"},

@@ -11,12 +11,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
 	"syscall"
 
+	"steward/client"
 	"steward/methods"
 )
 
@@ -102,6 +104,19 @@ type hinted struct {
 
 func (h hinted) Unwrap() error { return h.error }
 
+// hintOf returns the advice that goes with an error, or nothing. Whoever may not open a file is told that first, unless
+// it is the client who says so.
+func hintOf(err error) string {
+	if hint := denied(err); hint != "" && !errors.As(err, new(*client.Error)) {
+		return hint
+	}
+	var h hinted
+	if !errors.As(err, &h) && errors.Is(err, fs.ErrPermission) {
+		return asAnother
+	}
+	return h.hint
+}
+
 // inEachLine puts what an error is about before each of its lines.
 type inEachLine struct {
 	about string
@@ -138,9 +153,8 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "steward: %s\n", line)
 	}
-	var h hinted
-	if errors.As(err, &h) {
-		fmt.Fprintf(stderr, "hint: %s\n", h.hint)
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
 	}
 	if errors.As(err, &usage) {
 		return exitUsage

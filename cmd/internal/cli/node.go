@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -48,7 +47,7 @@ func serveNode(ctx context.Context, args []string, s streams, hangups <-chan os.
 		return errors.Join(help(s.out), flag.ErrHelp)
 	}
 	if err != nil {
-		return usageError{hinted{err, cmp.Or(denied(err), "steward -help lists the flags")}}
+		return usageError{hinted{err, "steward -help lists the flags"}}
 	}
 	level := new(slog.LevelVar)
 	log := leveledLogger(s.err, cfg, level)
@@ -63,9 +62,6 @@ func serveNode(ctx context.Context, args []string, s streams, hangups <-chan os.
 	var mistake *acl.Error
 	if errors.As(err, &mistake) { // no other start mends it
 		return usageError{hinted{err, "mend the file, or take it away: then the lists of startSub... alone decide"}}
-	}
-	if hint := denied(err); hint != "" {
-		return hinted{err, hint}
 	}
 	if err != nil {
 		return err

@@ -111,29 +111,19 @@ func (o *operation) run(ctx context.Context, args []string, s streams) error {
 	if errors.As(err, &status) {
 		return err
 	}
-	named := o.withHint(inEachLine{o.name, err})
+	named := withHint(inEachLine{o.name, err})
 	if errors.As(err, &no) && no.Status == http.StatusBadRequest {
 		named = usageError{named}
 	}
 	return named
 }
 
-// withHint adds what a node, its client, or the owner of a file has to say about what can be done.
-func (o *operation) withHint(err error) error {
+// withHint adds what a node, or its client, has to say about what can be done.
+func withHint(err error) error {
 	if no := (*client.Error)(nil); errors.As(err, &no) && no.Hint != "" {
 		return hinted{err, no.Hint}
 	}
-	if known := (hinted{}); errors.As(err, &known) {
-		return err
-	}
-	hint := denied(err)
-	if hint == "" {
-		return err
-	}
-	if o.local || o.configured {
-		hint += "; -configFolder names the configuration of another node"
-	}
-	return hinted{err, hint}
+	return err
 }
 
 // flags returns the flags of the operation, whose values go into c, and what it does.

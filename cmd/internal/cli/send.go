@@ -166,27 +166,30 @@ func progressBar(ended, failed, all int, took time.Duration, columns int) string
 }
 
 // sendFile hands in what a file holds, and returns the ids of what was accepted.
-func sendFile(ctx context.Context, local *client.Client, name string, stdin io.Reader) (_ []message.ID, err error) {
-	defer func() {
-		if no := new(fs.PathError); errors.As(err, &no) {
-			hint := cmp.Or(denied(no), "a FILE holds messages as JSON or YAML; - is the standard input")
-			err = hinted{no.Err, hint} // the name is said
-		}
-	}()
+func sendFile(ctx context.Context, local *client.Client, name string, stdin io.Reader) ([]message.ID, error) {
 	in := stdin
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return nil, err
+			return nil, noMessages(err)
 		}
 		defer f.Close()
 		in = f
 	}
 	text, err := messagesOf(in)
 	if err != nil {
-		return nil, err
+		return nil, noMessages(err)
 	}
 	return local.SendText(ctx, text)
+}
+
+// noMessages says why a file, whose name is said, could not be read.
+func noMessages(err error) error {
+	no := new(fs.PathError)
+	if !errors.As(err, &no) {
+		return err
+	}
+	return hinted{no.Err, cmp.Or(denied(err), "a FILE holds messages as JSON or YAML; - is the standard input")}
 }
 
 // messagesOf returns what is to be written to the socket: in as it is, or the messages of the lines
