@@ -100,7 +100,7 @@ func (f *fleet) start(name string) {
 		cmd.Stdout, cmd.Stderr = log, log
 	}
 	if f.apart {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		setApart(cmd)
 	}
 	started := func() {}
 	if d := f.disks[name]; d != nil {

@@ -269,7 +269,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	// killgroup PIDFILE: SIGKILL to the process group that the process leads.
 	"killgroup": func(ts *testscript.TestScript, neg bool, args []string) {
 		need(ts, !neg && len(args) == 1, "killgroup PIDFILE")
-		ts.Check(syscall.Kill(-pidIn(ts, args[0]), syscall.SIGKILL))
+		ts.Check(killGroup(pidIn(ts, args[0])))
 	},
 	// code STATUS PROGRAM [ARG...]: runs a program and compares its exit status.
 	"code": func(ts *testscript.TestScript, neg bool, args []string) {

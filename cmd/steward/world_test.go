@@ -224,5 +224,3 @@ func pidIn(ts *testscript.TestScript, file string) int {
 	ts.Check(err)
 	return pid
 }
-
-func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }

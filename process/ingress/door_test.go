@@ -17,28 +17,6 @@ import (
 	"steward/process/ingress"
 )
 
-// dialEnv makes this test program a client of the socket that it names, instead of a test: a
-// process of its own, that can be of another user.
-const dialEnv = "STEWARD_TEST_DIAL"
-
-// actAsClient hands in a message and prints the answer.
-func actAsClient(path string) int {
-	conn, err := net.Dial("unix", path)
-	if err == nil {
-		_, err = fmt.Fprintln(conn, ping)
-	}
-	line := ""
-	if err == nil {
-		line, err = bufio.NewReader(conn).ReadString('\n')
-	}
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	fmt.Print(line)
-	return 0
-}
-
 // runClient runs this program as a client, with the user and group of cred where that is given.
 func runClient(t *testing.T, path string, cred *syscall.Credential) (pid int, answer string) {
 	t.Helper()
@@ -67,6 +45,25 @@ func runClient(t *testing.T, path string, cred *syscall.Credential) (pid int, an
 		t.Fatal(err)
 	}
 	return cmd.Process.Pid, strings.TrimSpace(string(out)) // which says how it ended
+}
+
+func TestSocketIsPrivate(t *testing.T) {
+	old := syscall.Umask(0)
+	defer syscall.Umask(old)
+	path := filepath.Join(folder(t), "a", "b", "steward.sock")
+	opt := options(&store{})
+	opt.Path = path
+	_, stop := open(t, opt)
+	for file, want := range map[string]os.FileMode{path: os.ModeSocket | 0o600, filepath.Dir(path): os.ModeDir | 0o700} {
+		if info, err := os.Lstat(file); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v, want %v", file, info.Mode(), err, want)
+		}
+	}
+	wantFiles(t, filepath.Dir(path), "steward.sock")
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	wantFiles(t, filepath.Dir(path))
 }
 
 func TestMessagesSayWhoHandedThemIn(t *testing.T) {
