@@ -155,10 +155,18 @@ func queueList(ctx context.Context, c *call, local *client.Client, f client.Filt
 func printQueued(c *call, list []client.Queued) error {
 	t := c.table("ID", "TO", "METHOD", "GIVEN UP", "ATTEMPTS", "WHY")
 	for _, q := range list {
-		t.row(q.ID, q.To, q.Method, span(time.Since(*q.GivenUp))+" ago", q.Attempts, string(q.Code)+": "+q.Text)
+		attempts := ""
+		if attemptsKnown(&q) {
+			attempts = fmt.Sprint(q.Attempts)
+		}
+		t.row(q.ID, q.To, q.Method, span(time.Since(*q.GivenUp))+" ago", attempts, string(q.Code)+": "+q.Text)
 	}
 	return t.flush()
 }
+
+// attemptsKnown says whether the attempts of a message that was given up were counted: who takes one off the queue does
+// not know how many its publisher has made.
+func attemptsKnown(q *client.Queued) bool { return q.Attempts > 0 || q.Code != message.CodeRemoved }
 
 func queueShow(ctx context.Context, c *call, local *client.Client, f client.Filter, n int) error {
 	shown := 0
@@ -187,7 +195,11 @@ func showQueued(c *call, q *client.Queued, first bool) error {
 	}
 	fmt.Fprintf(c.out, "%s  %s to %s, accepted %s ago\n", q.ID, q.Method, q.To, span(time.Since(q.Accepted)))
 	if q.GivenUp != nil {
-		fmt.Fprintf(c.out, "given up %s ago, after %s: %s: %s\n", span(time.Since(*q.GivenUp)), count(q.Attempts, "attempt"), q.Code, q.Text)
+		after := ""
+		if attemptsKnown(q) {
+			after = ", after " + count(q.Attempts, "attempt")
+		}
+		fmt.Fprintf(c.out, "given up %s ago%s: %s: %s\n", span(time.Since(*q.GivenUp)), after, q.Code, q.Text)
 	}
 	if q.Bytes > 0 {
 		fmt.Fprintf(c.out, "a reply, with %s in its body\n", size(uint64(q.Bytes)))
