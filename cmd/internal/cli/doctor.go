@@ -76,12 +76,12 @@ type examination struct {
 	c      *call
 	cfg    *config.Config
 	failed bool
-	unread map[string]bool // the settings of which the file cannot be read
+	unfit  map[string]bool // the settings of which the file cannot be used, which is said
 	err    error           // of printing
 }
 
 func doctor(ctx context.Context, c *call, timeout, older time.Duration) error {
-	x := &examination{c: c, unread: map[string]bool{}}
+	x := &examination{c: c, unfit: map[string]bool{}}
 	if x.config() {
 		x.rules()
 		x.files()
@@ -128,7 +128,7 @@ func (x *examination) config() bool {
 	cfg, err := x.c.config()
 	if err != nil {
 		for _, line := range strings.Split(err.Error(), "\n") {
-			x.say("config", stateFail, "", "%s", line)
+			x.say("config", stateFail, "mend it: a node does not start with it", "%s", line)
 		}
 		return false
 	}
@@ -154,7 +154,7 @@ func (x *examination) rules() {
 	file, err := node.OpenRules(x.cfg, registry, func(error) {})
 	switch {
 	case err != nil:
-		x.say("rules", stateFail, "mend the file, or take it away: then the lists of startSub... alone decide", "%v", err)
+		x.say("rules", stateFail, mendRules(x.cfg), "%v", err)
 	case file.Now() != nil:
 		x.say("rules", stateOK, "", "version %d of %s, with %s", file.Now().Version, file.Path(), count(len(file.Now().Rules), "rule"))
 	}
@@ -166,7 +166,7 @@ func (x *examination) keys() {
 	look := func(setting, path string, err error) {
 		switch {
 		case err != nil:
-			bad = true
+			bad, x.unfit[setting] = true, true
 			x.say("keys", stateFail, "", "%s: %v", setting, err)
 		case path != "":
 			seen++
@@ -175,7 +175,7 @@ func (x *examination) keys() {
 	for _, f := range []struct{ setting, path string }{
 		{"nkeySeedFile", cfg.NkeySeedFile}, {"credsFile", cfg.CredsFile}, {"clientKeyFile", cfg.ClientKeyFile}, {"embeddedBrokerKeyFile", cfg.EmbeddedBrokerKeyFile},
 	} {
-		if x.unread[f.setting] {
+		if x.unfit[f.setting] {
 			bad = true // and said
 		} else if f.path != "" {
 			look(f.setting, f.path, security.CheckPrivate(f.path))
@@ -267,7 +267,7 @@ func (x *examination) brokers(ctx context.Context, timeout time.Duration) (reach
 	if x.cfg.EmbeddedBroker != "" {
 		return true // it is in the node, and the link of that one says all
 	}
-	if slices.ContainsFunc(linkFiles, func(setting string) bool { return x.unread[setting] }) {
+	if slices.ContainsFunc(linkFiles, func(setting string) bool { return x.unfit[setting] }) {
 		return false // no broker is the reason
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
