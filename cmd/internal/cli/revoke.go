@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -56,6 +57,7 @@ func revoke(cfg *config.Config, n message.Node, yes bool, s streams) error {
 		return err
 	}
 	var lines []security.Trusted // of the keys of that node, also for others
+	var text strings.Builder
 	keys := map[security.PublicKey]bool{}
 	for _, t := range trusted {
 		keys[t.Key] = keys[t.Key] || t.Node == n
@@ -67,12 +69,12 @@ func revoke(cfg *config.Config, n message.Node, yes bool, s streams) error {
 	for _, t := range trusted {
 		if keys[t.Key] {
 			lines = append(lines, t)
-			fmt.Fprintf(s.out, "%s %s\n", t.Node, t.Key)
+			fmt.Fprintf(&text, "%s %s\n", t.Node, t.Key)
 		}
 	}
 	for _, t := range tokens {
 		if t.Node == n && t.Used == nil {
-			fmt.Fprintf(s.out, "token for %s until %s\n", n, t.Expires.Format(time.RFC3339))
+			fmt.Fprintf(&text, "token for %s until %s\n", n, t.Expires.Format(time.RFC3339))
 			keys[t.Key] = true
 		}
 	}
@@ -80,8 +82,17 @@ func revoke(cfg *config.Config, n message.Node, yes bool, s streams) error {
 		return hinted{fmt.Errorf("no key of %s is trusted", message.Quote(string(n))), "steward keys list"}
 	}
 	if !yes {
+		fmt.Fprintf(s.err, "trusted keys of %s, each with a node for which it speaks, and tokens of it that are not used yet:\n", n)
+	}
+	if _, err := io.WriteString(s.out, text.String()); err != nil {
+		return err
+	}
+	if !yes {
 		fmt.Fprint(s.err, "revoke all of these? type yes: ")
 		answer, _ := bufio.NewReader(s.in).ReadString('\n')
+		if !strings.HasSuffix(answer, "\n") || s.terminal(s.in) == nil { // no terminal has ended the line
+			fmt.Fprintln(s.err)
+		}
 		if strings.TrimSpace(answer) != "yes" {
 			return hinted{errors.New("nothing is revoked"), "steward revoke " + string(n) + " -yes"}
 		}
