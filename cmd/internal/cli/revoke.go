@@ -23,11 +23,12 @@ func revokeOperation() operation {
 		short: "take the keys of a node out of the fleet",
 		about: `revoke takes, on central, all keys of a node out of the fleet: the broker of central cuts it off
 and lets it in no more, and all other nodes are told, by a message that central signs, that its keys
-count for nothing. The node of central that runs takes note by itself; one that does not, when it starts.`,
+count for nothing. The node of central that runs takes note by itself; one that does not, when it starts.
+Messages that wait for the revoked node end when their attempts are used up; how to take them off is said.`,
 		example: "steward revoke ship7 -yes",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			yes := flags.Bool("yes", false, "do not ask")
-			return func(_ context.Context, c *call) error {
+			return func(ctx context.Context, c *call) error {
 				cfg, err := c.config()
 				if err != nil {
 					return err
@@ -39,7 +40,10 @@ count for nothing. The node of central that runs takes note by itself; one that 
 				case n == cfg.NodeName:
 					return usageError{errors.New("central cannot revoke itself")}
 				}
-				return revoke(cfg, n, *yes, c.streams)
+				if err := revoke(cfg, n, *yes, c.streams); err != nil {
+					return err
+				}
+				return c.tellStranded(ctx, cfg, n)
 			}
 		},
 	}
