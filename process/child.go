@@ -85,9 +85,10 @@ func (c Child) check() error {
 func (c *child) enter(st State) { c.state, c.since = st, time.Now() }
 
 // level is how loud its starts and stops are logged. That a process starts once and stops
-// with its node is nothing to tell; and of dynamic children there may be thousands.
+// with its node is nothing to tell; nor is each start of one that fails again and again, of which
+// the reporter makes what it likes; and of dynamic children there may be thousands.
 func (c *child) level() slog.Level {
-	if c.dynamic || c.restarts == 0 {
+	if c.dynamic || c.restarts == 0 || len(c.failures) > 1 {
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo

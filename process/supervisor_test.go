@@ -552,6 +552,24 @@ func TestEscalationGoesUpTheTree(t *testing.T) {
 	})
 }
 
+func TestProcessThatFailsAgainAndAgainDoesNotFillTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := &journal{}
+		var log bytes.Buffer
+		o := j.options(j.serving("a", func(context.Context) error { return errors.New("the port is taken") }))
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		stop, _ := supervise(t, newSupervisor(t, o))
+		<-time.After(time.Minute)
+		_ = stop()
+		if n := len(j.reported()); n < 5 {
+			t.Errorf("%d failures", n)
+		}
+		if n := strings.Count(log.String(), "process started"); n != 1 {
+			t.Errorf("%d lines about starts, want one about the first restart:\n%s", n, log.String())
+		}
+	})
+}
+
 func TestSupervisorIsServedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &journal{}

@@ -110,7 +110,7 @@ func (d *Decoder) next() ([]Draft, error) {
 		}
 		drafts, err := d.build.run(src, d.lim.Messages)
 		if err == io.EOF {
-			err = d.in.syntax("the stream ends in the middle of an array of messages")
+			err = d.in.syntax("the stream ends in the middle of a message or an array of messages")
 		}
 		return drafts, err
 	}
@@ -140,10 +140,10 @@ func (d *Decoder) start() (indent int, err error) {
 			}
 			in.pos += size - 1
 		case ']', '}', ',', ':', '%', '@', '`':
-			return 0, in.syntax(fmt.Sprintf("unexpected %q, want an array of messages", c))
+			return 0, in.syntax(fmt.Sprintf("unexpected %q, want a message or an array of messages", c))
 		default:
 			if c < ' ' || c == 0x7F {
-				return 0, in.syntax(fmt.Sprintf("unexpected byte 0x%02x, want an array of messages", c))
+				return 0, in.syntax(fmt.Sprintf("unexpected byte 0x%02x, want a message or an array of messages", c))
 			}
 			return indent, nil
 		}

@@ -87,7 +87,7 @@ func (b *builder) array(most int) ([]Draft, error) {
 		return drafts, b.draft(&drafts[0])
 	}
 	if t.kind != tokArray {
-		return nil, b.wrong("", t, "an array of messages")
+		return nil, b.wrong("", t, "a message or an array of messages")
 	}
 	var drafts []Draft
 	for {

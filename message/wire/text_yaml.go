@@ -36,7 +36,11 @@ func newYAMLSource(in *input, indent, limit int) (*yamlSource, error) {
 		if n, _ := fmt.Sscanf(text, "line %d:", &line); n == 1 {
 			_, text, _ = strings.Cut(text, ": ")
 		}
-		return &SyntaxError{Offset: startOffset, Line: startLine + max(line, 1) - 1, Text: "YAML: " + cut(text)}
+		begin := 0 // of that line
+		for range line - 1 {
+			begin += bytes.IndexByte(doc[begin:], '\n') + 1
+		}
+		return &SyntaxError{Offset: startOffset + int64(max(begin-indent, 0)), Line: startLine + max(line, 1) - 1, Text: "YAML: " + cut(text)}
 	}
 	var root yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(doc))

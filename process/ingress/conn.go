@@ -235,7 +235,7 @@ func (c *conn) fault(err error) (end bool, last error) {
 		c.opt.Log.Debug("connection closed after a syntax error", "err", err)
 		return true, err
 	case errors.Is(err, os.ErrDeadlineExceeded) && c.dec.Pending():
-		return true, fmt.Errorf("nothing came for %v in the middle of an array (YAML ends with a line ---)", c.opt.StallTimeout)
+		return true, fmt.Errorf("nothing came for %v in the middle of a message (YAML ends with a line ---)", c.opt.StallTimeout)
 	}
 	return true, nil // the client has gone, or is idle, or the node stops
 }

@@ -264,7 +264,7 @@ func TestHalfArrayAtTheEndIsASyntaxError(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.wantAccepted(1)
-	c.wantError("the stream ends in the middle of an array")
+	c.wantError("the stream ends in the middle of a message")
 	c.wantEnd()
 }
 

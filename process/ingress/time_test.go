@@ -183,7 +183,7 @@ func TestStalledArrayIsAnsweredAndClosed(t *testing.T) {
 			c.send(t, text[:3])
 			after(9 * time.Second)
 			c.send(t, text[3:])
-			if got := <-c.lines; !strings.HasPrefix(got, `{"error":"nothing came for 10s in the middle of an array`) {
+			if got := <-c.lines; !strings.HasPrefix(got, `{"error":"nothing came for 10s in the middle of a message`) {
 				t.Error(got)
 			}
 			if got := time.Since(c.start); got != 20*time.Second {

@@ -11,12 +11,14 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"strings"
 	"syscall"
 
+	"steward/client"
 	"steward/methods"
 )
 
@@ -102,6 +104,17 @@ type hinted struct {
 
 func (h hinted) Unwrap() error { return h.error }
 
+// hintOf returns the advice that goes with an error, or nothing. Whoever may not open a file is told that first, unless
+// it is the client who says so of a socket.
+func hintOf(err error) string {
+	if errors.Is(err, fs.ErrPermission) && !errors.As(err, new(*client.Error)) {
+		return "run it as a user who may do that: the one whom the node runs as, or root"
+	}
+	var h hinted
+	_ = errors.As(err, &h)
+	return h.hint
+}
+
 // Run runs steward with args, which do not hold the program's name, and returns its exit
 // status. The first interrupt ends the command in order, the second one at once, with the
 // process groups of what it has running.
@@ -126,9 +139,8 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(stderr, "steward: %s\n", line)
 	}
-	var h hinted
-	if errors.As(err, &h) {
-		fmt.Fprintf(stderr, "hint: %s\n", h.hint)
+	if hint := hintOf(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
 	}
 	if errors.As(err, &usage) {
 		return exitUsage

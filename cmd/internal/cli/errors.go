@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"steward/message"
@@ -69,9 +68,6 @@ func errorLog(ctx context.Context, c *call, n int, follow bool) error {
 		err = log.Follow(ctx, n, show)
 	} else {
 		err = log.Last(n, show)
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		return hinted{err, "run the command as the user of the node"}
 	}
 	if err == nil && none {
 		fmt.Fprintln(c.err, "no errors are known here")

@@ -171,19 +171,25 @@ func sendFile(ctx context.Context, local *client.Client, name string, stdin io.R
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			if no := new(fs.PathError); errors.As(err, &no) {
-				err = no.Err // the name is said
-			}
-			return nil, hinted{err, "a FILE holds messages as JSON or YAML; - is the standard input"}
+			return nil, noMessages(err)
 		}
 		defer f.Close()
 		in = f
 	}
 	text, err := messagesOf(in)
 	if err != nil {
-		return nil, err
+		return nil, noMessages(err)
 	}
 	return local.SendText(ctx, text)
+}
+
+// noMessages says why a file, whose name is said, could not be read.
+func noMessages(err error) error {
+	no := new(fs.PathError)
+	if !errors.As(err, &no) {
+		return err
+	}
+	return hinted{no.Err, "a FILE holds messages as JSON or YAML; - is the standard input"}
 }
 
 // messagesOf returns what is to be written to the socket: in as it is, or the messages of the lines

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"steward/internal/logattr"
 	"steward/process"
 )
 
@@ -78,7 +79,10 @@ func (m *metrics) server(addr string) process.Service {
 			http.Error(w, "starting", http.StatusServiceUnavailable)
 		}
 	})
-	return httpServer(addr, mux, func(a net.Addr) { m.addr.Store(a.String()) })
+	return httpServer("promHostAndPort", addr, mux, func(a net.Addr) {
+		m.addr.Store(a.String())
+		m.n.log.Info("metrics open", logattr.Process("metrics"), "addr", a.String())
+	})
 }
 
 // profiling serves pprof on loopback.
@@ -89,15 +93,15 @@ func profiling(port string) process.Service {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return httpServer(net.JoinHostPort("127.0.0.1", port), mux, func(net.Addr) {})
+	return httpServer("profilingPort", net.JoinHostPort("127.0.0.1", port), mux, func(net.Addr) {})
 }
 
-// httpServer serves until its context ends, and tells on which address.
-func httpServer(addr string, h http.Handler, listens func(net.Addr)) process.Service {
+// httpServer serves until its context ends, and tells on which address. Option is where that comes from.
+func httpServer(option, addr string, h http.Handler, listens func(net.Addr)) process.Service {
 	return process.ServiceFunc(func(ctx context.Context) error {
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			return fmt.Errorf("%w; the node goes on without, and tries again: give it another -promHostAndPort or -profilingPort", err)
+			return fmt.Errorf("%s: %w; the node goes on without, and tries again: end what has the port, or start the node with another -%s", option, err, option)
 		}
 		listens(l.Addr())
 		s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
