@@ -83,7 +83,7 @@ type Queued struct {
 	GivenUp  *time.Time      `json:"givenUp,omitempty" doc:"when it was given up; absent for one that waits"`
 	Code     message.Code    `json:"code,omitempty" doc:"why, in one word"`
 	Text     string          `json:"text,omitempty" doc:"why, for people"`
-	Attempts int             `json:"attempts,omitempty" doc:"attempts to deliver it"`
+	Attempts int             `json:"attempts,omitempty" doc:"attempts to deliver it; absent for one that waits, or was removed"`
 	Message  json.RawMessage `json:"message" doc:"as it can be sent"`
 	Bytes    int             `json:"bytes,omitempty" doc:"size of the body of a reply"`
 }

@@ -23,7 +23,7 @@ import (
 const AskedFolder = "asked"
 
 const (
-	askedFile   = "reply"
+	askedFile = "reply"
 	// outputEvery is how often a reply file is looked at for more.
 	outputEvery = 50 * time.Millisecond
 	// awayAfter is how long a node may take before it is told that it is away.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"time"
@@ -318,14 +319,16 @@ type Value struct {
 	Value  string // as it would be given by flag; passwords are masked
 	Origin Origin
 	Where  string // the flag, the environment variable, or file:line:column
-	Help   string
+	// Default: it is the value that the setting has when nobody says anything. The first start writes all of them into the file.
+	Default bool
+	Help    string
 }
 
 // Values returns every setting in the order of the help text.
 func (c *Config) Values() []Value {
 	values := make([]Value, 0, len(c.settings))
 	for _, s := range c.settings {
-		values = append(values, Value{Name: s.name, Value: s.show(s.value), Origin: s.origin, Where: s.where, Help: s.help})
+		values = append(values, Value{Name: s.name, Value: s.show(s.value), Origin: s.origin, Where: s.where, Default: reflect.DeepEqual(s.value, s.def), Help: s.help})
 	}
 	return values
 }

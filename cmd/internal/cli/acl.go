@@ -70,9 +70,17 @@ func (c *call) rules() (*config.Config, *methods.Registry, *acl.File, error) {
 	}
 	file, err := node.OpenRules(cfg, registry, func(error) {})
 	if err != nil {
-		return nil, nil, nil, usageError{err}
+		return nil, nil, nil, usageError{hinted{err, mendRules(cfg)}}
 	}
 	return cfg, registry, file, nil
+}
+
+// mendRules is what to do about rules that make no sense, or are not there.
+func mendRules(cfg *config.Config) string {
+	if cfg.ACLFile != "" {
+		return "mend the file, or aclFile, which names it: the node does not start without"
+	}
+	return "mend the file, or take it away: then the lists of startSub... alone decide"
 }
 
 // verdict is what check prints.

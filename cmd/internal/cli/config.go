@@ -17,10 +17,11 @@ import (
 
 // setting is what config show prints with -json.
 type setting struct {
-	Name   string        `json:"name"`
-	Value  string        `json:"value" doc:"as it would be given by flag; passwords are dots"`
-	Origin config.Origin `json:"origin" doc:"default, file, environment or flag"`
-	Where  string        `json:"where" doc:"the flag, the variable, or file:line:column"`
+	Name    string        `json:"name"`
+	Value   string        `json:"value" doc:"as it would be given by flag; passwords are dots"`
+	Origin  config.Origin `json:"origin" doc:"default, file, environment or flag"`
+	Where   string        `json:"where" doc:"the flag, the variable, or file:line:column"`
+	Default bool          `json:"default" doc:"whether the value is the default, wherever it comes from"`
 }
 
 func configOperations() []operation {
@@ -29,7 +30,8 @@ func configOperations() []operation {
 			name: "config show", args: "[NAME...]", most: -1, local: true, result: setting{}, lines: true, values: "settings",
 			short: "each setting, and where its value comes from",
 			about: `config show prints the settings that a node would have that is started here now, and where the value of
-each comes from. Passwords are shown as dots. Other flags of a node can be given behind --.`,
+each comes from. The first start of a node writes all defaults into config.toml: those are shown as default, with the place where they
+stand. Passwords are shown as dots. Other flags of a node can be given behind --.`,
 			example: "steward config show\nsteward config show brokerAddress nodeName\nsteward config show -- -nodeName=ship1",
 			define: func(*flag.FlagSet) func(context.Context, *call) error {
 				return func(_ context.Context, c *call) error { return configShow(c) }
@@ -91,12 +93,16 @@ func configShow(c *call) error {
 			continue
 		}
 		if c.json {
-			if err := c.printJSON(setting{v.Name, v.Value, v.Origin, v.Where}); err != nil {
+			if err := c.printJSON(setting{v.Name, v.Value, v.Origin, v.Where, v.Default}); err != nil {
 				return err
 			}
 			continue
 		}
-		t.row(v.Name, v.Value, v.Where)
+		from := v.Where
+		if v.Default && v.Origin == config.FromFile {
+			from = "default (" + from + ")"
+		}
+		t.row(v.Name, v.Value, from)
 	}
 	for _, name := range names {
 		if !known[name] {

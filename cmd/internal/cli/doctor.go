@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -25,7 +26,7 @@ import (
 
 // finding is what doctor says about one thing, and prints with -json.
 type finding struct {
-	Check string `json:"check" doc:"what was looked at: config, rules, files, keys, folders, disk, door, broker, permissions, node, ports, socket, link, central or clock"`
+	Check string `json:"check" doc:"what was looked at: config, rules, files, keys, folders, disk, door, broker, permissions, node, ports, socket, queue, link, central or clock"`
 	State string `json:"state" doc:"ok, warn or fail"`
 	Text  string `json:"text" doc:"how it is"`
 	Hint  string `json:"hint,omitempty" doc:"what to do about it"`
@@ -43,6 +44,8 @@ const (
 	leastRoom = 16 << 20
 	// clockSlack is how far two clocks may be apart before it is worth a word.
 	clockSlack = 5 * time.Second
+	// queueLines is for how many nodes doctor says one by one what waits for them.
+	queueLines = 10
 )
 
 func doctorOperation() operation {
@@ -50,19 +53,20 @@ func doctorOperation() operation {
 		name: "doctor", local: true, result: finding{}, lines: true,
 		short: "what is wrong with the node here, and what to do about it",
 		about: `doctor looks at all that a node needs and says how it is, a line for each: settings, rules, files, keys, folders,
-room on the disk, who else is let in, its brokers and what they allow, the node itself and its ports, and a message to
-central and back, which also shows whether the clocks agree. It changes nothing, and connects to the brokers beside the
-node, which keeps its name.
+room on the disk, who else is let in, its brokers and what they allow, the node itself and its ports, what waits there
+for long or for a node without a key that counts, and a message to central and back, which also shows whether the clocks
+agree. It changes nothing, and connects to the brokers beside the node, which keeps its name.
 What cannot be looked at, because of something above it, has no line.`,
 		example: "steward doctor\nsteward doctor -json -timeout 30s -configFolder /etc/steward",
 		exits:   "1 also when a line says fail",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			timeout := flags.Duration("timeout", 10*time.Second, "how long to wait for the brokers, and then for central, as a `TIME` such as 30s")
+			older := flags.Duration("older", 10*time.Minute, "warn of messages that wait for longer than this `TIME`, such as 90s or 24h")
 			return func(ctx context.Context, c *call) error {
 				if *timeout <= 0 {
 					return usageError{errors.New("-timeout has to be above 0")}
 				}
-				return doctor(ctx, c, *timeout)
+				return doctor(ctx, c, *timeout, *older)
 			}
 		},
 	}
@@ -73,12 +77,12 @@ type examination struct {
 	c      *call
 	cfg    *config.Config
 	failed bool
-	unread map[string]bool // the settings of which the file cannot be read
+	unfit  map[string]bool // the settings of which the file cannot be used, which is said
 	err    error           // of printing
 }
 
-func doctor(ctx context.Context, c *call, timeout time.Duration) error {
-	x := &examination{c: c, unread: map[string]bool{}}
+func doctor(ctx context.Context, c *call, timeout, older time.Duration) error {
+	x := &examination{c: c, unfit: map[string]bool{}}
 	if x.config() {
 		x.rules()
 		x.files()
@@ -87,8 +91,11 @@ func doctor(ctx context.Context, c *call, timeout time.Duration) error {
 		x.disk()
 		x.doors()
 		reached := x.brokers(ctx, timeout)
-		if info, ok := x.node(ctx); ok && x.link(info, reached) {
-			x.central(ctx, info, timeout)
+		if info, ok := x.node(ctx); ok {
+			x.queue(ctx, older)
+			if x.link(info, reached) {
+				x.central(ctx, info, timeout)
+			}
 		}
 	}
 	switch {
@@ -122,7 +129,7 @@ func (x *examination) config() bool {
 	cfg, err := x.c.config()
 	if err != nil {
 		for _, line := range strings.Split(err.Error(), "\n") {
-			x.say("config", stateFail, denied(err), "%s", line)
+			x.say("config", stateFail, cmp.Or(denied(err), "mend it: a node does not start with it"), "%s", line)
 		}
 		return false
 	}
@@ -148,7 +155,7 @@ func (x *examination) rules() {
 	file, err := node.OpenRules(x.cfg, registry, func(error) {})
 	switch {
 	case err != nil:
-		x.say("rules", stateFail, "mend the file, or take it away: then the lists of startSub... alone decide", "%v", err)
+		x.say("rules", stateFail, mendRules(x.cfg), "%v", err)
 	case file.Now() != nil:
 		x.say("rules", stateOK, "", "version %d of %s, with %s", file.Now().Version, file.Path(), count(len(file.Now().Rules), "rule"))
 	}
@@ -160,7 +167,7 @@ func (x *examination) keys() {
 	look := func(setting, path string, err error) {
 		switch {
 		case err != nil:
-			bad = true
+			bad, x.unfit[setting] = true, true
 			x.say("keys", stateFail, "", "%s: %v", setting, err)
 		case path != "":
 			seen++
@@ -169,7 +176,7 @@ func (x *examination) keys() {
 	for _, f := range []struct{ setting, path string }{
 		{"nkeySeedFile", cfg.NkeySeedFile}, {"credsFile", cfg.CredsFile}, {"clientKeyFile", cfg.ClientKeyFile}, {"embeddedBrokerKeyFile", cfg.EmbeddedBrokerKeyFile},
 	} {
-		if x.unread[f.setting] {
+		if x.unfit[f.setting] {
 			bad = true // and said
 		} else if f.path != "" {
 			look(f.setting, f.path, security.CheckPrivate(f.path))
@@ -261,7 +268,7 @@ func (x *examination) brokers(ctx context.Context, timeout time.Duration) (reach
 	if x.cfg.EmbeddedBroker != "" {
 		return true // it is in the node, and the link of that one says all
 	}
-	if slices.ContainsFunc(linkFiles, func(setting string) bool { return x.unread[setting] }) {
+	if slices.ContainsFunc(linkFiles, func(setting string) bool { return x.unfit[setting] }) {
 		return false // no broker is the reason
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -336,6 +343,55 @@ func (x *examination) node(ctx context.Context) (client.NodeInfo, bool) {
 	_ = conn.Close()
 	x.say("socket", stateOK, "", "%s takes messages", path)
 	return info, true
+}
+
+// queue looks for messages that wait for longer than that, and for those that wait for a node of which no key counts.
+func (x *examination) queue(ctx context.Context, older time.Duration) {
+	local := client.New(x.cfg.SocketFolder)
+	defer local.Close()
+	waiting, stuck := uint64(0), 0
+	for p, err := range local.Nodes(ctx) {
+		if err != nil {
+			x.say("queue", stateFail, "", "%v", err)
+			return
+		}
+		if p.Waiting == 0 || p.Oldest == nil {
+			continue
+		}
+		waiting += p.Waiting
+		why, hint := ofKey(p.Key), ""
+		switch since := time.Since(*p.Oldest); {
+		case p.Key == client.KeyRevoked:
+			hint = fmt.Sprintf("steward queue rm -to %s takes them off, steward enroll with a new token lets it in again", p.Node)
+		case p.Key == "" && x.cfg.Signatures == "require" && p.Node != x.cfg.NodeName:
+			why += ", none of its keys is trusted here"
+			hint = fmt.Sprintf("steward keys trust %s KEY if it may have them, steward queue rm -to %s takes them off", p.Node, p.Node)
+		case since > older:
+			hint = fmt.Sprintf("steward queue ls -to %s says why, steward queue rm -to %s takes them off", p.Node, p.Node)
+		default:
+			continue
+		}
+		if stuck++; stuck <= queueLines {
+			x.say("queue", stateWarn, hint, "%s: %s for it, the oldest for %s%s", p.Node, wait(p.Waiting), span(time.Since(*p.Oldest)), why)
+		}
+	}
+	switch {
+	case stuck > queueLines:
+		x.say("queue", stateWarn, "steward nodes shows them all", "so it is with %s", count(stuck-queueLines, "more node"))
+	case stuck > 0:
+	case waiting == 0:
+		x.say("queue", stateOK, "", "nothing waits")
+	default:
+		x.say("queue", stateOK, "", "%s, not for long yet", wait(waiting))
+	}
+}
+
+// wait is how many messages do.
+func wait(n uint64) string {
+	if n == 1 {
+		return "1 message waits"
+	}
+	return fmt.Sprintf("%d messages wait", n)
 }
 
 func (x *examination) link(info client.NodeInfo, reached bool) bool {

@@ -52,10 +52,10 @@ func (x *examination) files() {
 		case f.folder:
 			state, hint = stateWarn, "make it, or mend "+f.setting+": nothing is run at a start"
 		}
-		x.unread[f.setting] = true
+		x.unfit[f.setting] = true
 		x.say("files", state, hint, "%s: %v", f.setting, err)
 	}
-	if seen && len(x.unread) == 0 {
+	if seen && len(x.unfit) == 0 {
 		x.say("files", stateOK, "", "what the settings name is there, and can be read")
 	}
 }

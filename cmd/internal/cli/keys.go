@@ -6,8 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
+	"steward/client"
 	"steward/config"
 	"steward/message"
 	"steward/security"
@@ -16,15 +18,15 @@ import (
 func keyOperations() []operation {
 	const files = " The settings nodeKeyFile and trustedNodesFile name the files; the list is text, and may be edited."
 	// of is one of the commands about keys.
-	of := func(name, args string, least, most int, result any, short, about, example string, run func(k *keyring, args []string) error) operation {
+	of := func(name, args string, least, most int, result any, short, about, example string, run func(k *keyring, ctx context.Context, args []string) error) operation {
 		return operation{name: name, args: args, least: least, most: most, configured: true, result: result, short: short, about: about, example: example,
 			define: func(*flag.FlagSet) func(context.Context, *call) error {
-				return func(_ context.Context, c *call) error {
+				return func(ctx context.Context, c *call) error {
 					cfg, err := c.config()
 					if err != nil {
 						return err
 					}
-					return run(&keyring{call: c, cfg: cfg}, c.args)
+					return run(&keyring{call: c, cfg: cfg}, ctx, c.args)
 				}
 			}}
 	}
@@ -39,7 +41,8 @@ func keyOperations() []operation {
 			"keys trust says that messages from NODE may be signed with the public key KEY; a node may have several. A node that runs takes note at once."+files,
 			"steward keys trust ship1 UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4", (*keyring).trust),
 		of("keys untrust", "NODE [KEY]", 1, 2, []trustedKey{}, "no longer trust a node, or one of its keys",
-			"keys untrust takes the keys of NODE, or the one that is given, off the list, and prints them. A node that runs takes note at once.",
+			"keys untrust takes the keys of NODE, or the one that is given, off the list, and prints them. A node that runs takes note at once. Where signatures\n"+
+				"is require, messages that wait for a node without a key there end when their attempts are used up; that is said, with how to take them off.",
 			"steward keys untrust ship1", (*keyring).untrust),
 		of("keys list", "", 0, 0, []trustedKey{}, "all keys that are trusted", "keys list prints the keys of other nodes that this one trusts."+files,
 			"steward keys list", (*keyring).list),
@@ -70,7 +73,7 @@ func (k *keyring) own(key *security.Key) error {
 	return k.call.show(ownKey{k.cfg.NodeName, public, k.cfg.NodeKeyFile}, public+"\n")
 }
 
-func (k *keyring) show([]string) error {
+func (k *keyring) show(context.Context, []string) error {
 	key, err := security.LoadKey(k.cfg.NodeKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return hinted{err, "steward keys new makes one"}
@@ -81,7 +84,7 @@ func (k *keyring) show([]string) error {
 	return k.own(key)
 }
 
-func (k *keyring) create([]string) error {
+func (k *keyring) create(context.Context, []string) error {
 	key, err := security.CreateKey(k.cfg.NodeKeyFile)
 	if errors.Is(err, fs.ErrExist) {
 		return hinted{err, "steward keys show prints it; for another one, move this file away, and tell the other nodes"}
@@ -99,7 +102,7 @@ type trustedKey struct {
 	Comment string       `json:"comment,omitempty"`
 }
 
-func (k *keyring) trust(args []string) error {
+func (k *keyring) trust(_ context.Context, args []string) error {
 	public, err := security.ParsePublicKey(args[1])
 	if err != nil {
 		return usageError{hinted{err, "steward keys show, on that node, prints its key"}}
@@ -114,7 +117,7 @@ func (k *keyring) trust(args []string) error {
 	return k.call.show(trustedKey{Node: message.Node(args[0]), Key: args[1]}, "")
 }
 
-func (k *keyring) untrust(args []string) error {
+func (k *keyring) untrust(ctx context.Context, args []string) error {
 	var public *security.PublicKey
 	if len(args) > 1 {
 		key, err := security.ParsePublicKey(args[1])
@@ -130,10 +133,39 @@ func (k *keyring) untrust(args []string) error {
 	if len(removed) == 0 {
 		return hinted{fmt.Errorf("no such key of %s is trusted", message.Quote(args[0])), "steward keys list"}
 	}
-	return k.printList(removed)
+	if err := k.printList(removed); err != nil {
+		return err
+	}
+	return k.tellStranded(ctx, k.cfg, message.Node(args[0]))
 }
 
-func (k *keyring) list([]string) error {
+// tellStranded says what becomes of messages for a node of which no key counts any more, and how to take them off. Without
+// signatures none has to count.
+func (s *streams) tellStranded(ctx context.Context, cfg *config.Config, n message.Node) error {
+	trusted, err := security.ReadTrust(cfg.TrustedNodesFile)
+	if err != nil || cfg.Signatures != "require" || slices.ContainsFunc(trusted, func(t security.Trusted) bool { return t.Node == n }) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	local := client.New(cfg.SocketFolder)
+	defer local.Close()
+	if info, err := local.Node(ctx); err == nil && info.Node == cfg.NodeName {
+		for p, err := range local.Nodes(ctx) {
+			if err != nil {
+				return err
+			}
+			if p.Node == n && p.Waiting > 0 && p.Key != client.KeyTrusted {
+				fmt.Fprintf(s.err, "hint: %s for %s, and no ACK of it counts any more: what is there ends when its attempts are used up; steward queue rm -to %s takes it off\n", wait(p.Waiting), n, n)
+			}
+		}
+		return nil
+	}
+	fmt.Fprintf(s.err, "hint: no ACK of %s counts any more: what waits for it ends when its attempts are used up; steward queue rm -to %s takes it off, when the node runs\n", n, n)
+	return nil
+}
+
+func (k *keyring) list(context.Context, []string) error {
 	all, err := security.ReadTrust(k.cfg.TrustedNodesFile)
 	if err != nil {
 		return err

@@ -61,7 +61,7 @@ func serveNode(ctx context.Context, args []string, s streams, hangups <-chan os.
 	n, err := node.New(node.Options{Config: cfg, Registry: registry, Log: log, Stdout: s.out, Stderr: s.err, Version: version(), Manager: manager})
 	var mistake *acl.Error
 	if errors.As(err, &mistake) { // no other start mends it
-		return usageError{hinted{err, "mend the file, or take it away: then the lists of startSub... alone decide"}}
+		return usageError{hinted{err, mendRules(cfg)}}
 	}
 	if err != nil {
 		return err

@@ -24,8 +24,9 @@ func queueOperations() []operation {
 	return []operation{
 		{
 			name: "queue ls", local: true, result: queueShown{},
-			short:   "what waits, by receiver and method, and what was given up",
-			about:   "queue ls shows what waits on this node, by receiver and method, and what was given up." + which,
+			short: "what waits, by receiver and method, and what was given up",
+			about: `queue ls shows what waits on this node, by receiver and method, and what was given up. TRIES got no ACK so far, of how
+many there are; - is for what somebody has taken off, of which that is not known. On a terminal, lines are cut off at its edge.` + which,
 			example: "steward queue ls -to ship1",
 			define:  filtered(false, queueList),
 		},
@@ -116,13 +117,17 @@ func queueList(ctx context.Context, c *call, local *client.Client, f client.Filt
 		fmt.Fprintln(c.out, "nothing waits, and nothing is kept that was given up")
 		return nil
 	}
+	cut := false
 	if len(shown.Waiting) > 0 {
 		fmt.Fprintln(c.out, "waiting:")
-		t := c.table("TO", "METHOD", "MESSAGES", "SIZE", "OLDEST", "ATTEMPTS", "NEXT", "WHY")
+		t := c.narrowTable("TO", "METHOD", "MSGS", "SIZE", "OLDEST", "TRIES", "NEXT", "WHY")
 		for _, s := range shown.Waiting {
-			attempts, next, why := "", "", ""
+			tries, next, why := "", "", ""
 			if d := s.Delivery; d != nil {
-				attempts, why = fmt.Sprint(d.Attempts)+of(d.Retries), d.Reason
+				tries, why = fmt.Sprint(d.Attempts), d.Reason
+				if d.Retries > 0 {
+					tries += fmt.Sprintf("/%d", d.Retries)
+				}
 				if d.Next != nil {
 					next = "in " + span(max(0, time.Until(*d.Next)))
 				}
@@ -130,35 +135,43 @@ func queueList(ctx context.Context, c *call, local *client.Client, f client.Filt
 					why = "no link to the broker"
 				}
 			}
-			t.row(s.To, s.Method, s.Messages, size(s.Bytes), span(time.Since(s.Accepted)), attempts, next, why)
+			t.row(s.To, s.Method, s.Messages, size(s.Bytes), span(time.Since(s.Accepted)), tries, next, why)
 		}
 		if err := t.flush(); err != nil {
 			return err
 		}
+		cut = t.isCut()
 	}
-	if len(shown.GivenUp) == 0 {
-		return nil
+	if len(shown.GivenUp) > 0 {
+		if len(shown.Waiting) > 0 {
+			fmt.Fprintln(c.out)
+		}
+		fmt.Fprintln(c.out, "given up:")
+		t := c.narrowTable("ID", "TO", "METHOD", "AGO", "TRIES", "WHY")
+		for _, q := range shown.GivenUp {
+			tries := ""
+			if attemptsKnown(&q) {
+				tries = fmt.Sprint(q.Attempts)
+			}
+			t.row(q.ID, q.To, q.Method, span(time.Since(*q.GivenUp)), tries, string(q.Code)+": "+q.Text)
+		}
+		if err := t.flush(); err != nil {
+			return err
+		}
+		cut = cut || t.isCut()
+		if more {
+			fmt.Fprintf(c.out, "and more; -n 0 shows all\n")
+		}
 	}
-	if len(shown.Waiting) > 0 {
-		fmt.Fprintln(c.out)
-	}
-	fmt.Fprintln(c.out, "given up:")
-	if err := printQueued(c, shown.GivenUp); err != nil {
-		return err
-	}
-	if more {
-		fmt.Fprintf(c.out, "and more; -n 0 shows all\n")
+	if cut {
+		fmt.Fprintln(c.err, "hint: steward queue | cat cuts nothing off; steward queue show shows the messages themselves")
 	}
 	return nil
 }
 
-func printQueued(c *call, list []client.Queued) error {
-	t := c.table("ID", "TO", "METHOD", "GIVEN UP", "ATTEMPTS", "WHY")
-	for _, q := range list {
-		t.row(q.ID, q.To, q.Method, span(time.Since(*q.GivenUp))+" ago", q.Attempts, string(q.Code)+": "+q.Text)
-	}
-	return t.flush()
-}
+// attemptsKnown says whether the attempts of a message that was given up were counted: who takes one off the queue does
+// not know how many its publisher has made.
+func attemptsKnown(q *client.Queued) bool { return q.Attempts > 0 || q.Code != message.CodeRemoved }
 
 func queueShow(ctx context.Context, c *call, local *client.Client, f client.Filter, n int) error {
 	shown := 0
@@ -187,7 +200,11 @@ func showQueued(c *call, q *client.Queued, first bool) error {
 	}
 	fmt.Fprintf(c.out, "%s  %s to %s, accepted %s ago\n", q.ID, q.Method, q.To, span(time.Since(q.Accepted)))
 	if q.GivenUp != nil {
-		fmt.Fprintf(c.out, "given up %s ago, after %s: %s: %s\n", span(time.Since(*q.GivenUp)), count(q.Attempts, "attempt"), q.Code, q.Text)
+		after := ""
+		if attemptsKnown(q) {
+			after = ", after " + count(q.Attempts, "attempt")
+		}
+		fmt.Fprintf(c.out, "given up %s ago%s: %s: %s\n", span(time.Since(*q.GivenUp)), after, q.Code, q.Text)
 	}
 	if q.Bytes > 0 {
 		fmt.Fprintf(c.out, "a reply, with %s in its body\n", size(uint64(q.Bytes)))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -22,11 +23,12 @@ func revokeOperation() operation {
 		short: "take the keys of a node out of the fleet",
 		about: `revoke takes, on central, all keys of a node out of the fleet: the broker of central cuts it off
 and lets it in no more, and all other nodes are told, by a message that central signs, that its keys
-count for nothing. The node of central that runs takes note by itself; one that does not, when it starts.`,
+count for nothing. The node of central that runs takes note by itself; one that does not, when it starts.
+Messages that wait for the revoked node end when their attempts are used up; how to take them off is said.`,
 		example: "steward revoke ship7 -yes",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			yes := flags.Bool("yes", false, "do not ask")
-			return func(_ context.Context, c *call) error {
+			return func(ctx context.Context, c *call) error {
 				cfg, err := c.config()
 				if err != nil {
 					return err
@@ -38,7 +40,10 @@ count for nothing. The node of central that runs takes note by itself; one that 
 				case n == cfg.NodeName:
 					return usageError{errors.New("central cannot revoke itself")}
 				}
-				return revoke(cfg, n, *yes, c.streams)
+				if err := revoke(cfg, n, *yes, c.streams); err != nil {
+					return err
+				}
+				return c.tellStranded(ctx, cfg, n)
 			}
 		},
 	}
@@ -56,6 +61,7 @@ func revoke(cfg *config.Config, n message.Node, yes bool, s streams) error {
 		return err
 	}
 	var lines []security.Trusted // of the keys of that node, also for others
+	var text strings.Builder
 	keys := map[security.PublicKey]bool{}
 	for _, t := range trusted {
 		keys[t.Key] = keys[t.Key] || t.Node == n
@@ -67,12 +73,12 @@ func revoke(cfg *config.Config, n message.Node, yes bool, s streams) error {
 	for _, t := range trusted {
 		if keys[t.Key] {
 			lines = append(lines, t)
-			fmt.Fprintf(s.out, "%s %s\n", t.Node, t.Key)
+			fmt.Fprintf(&text, "%s %s\n", t.Node, t.Key)
 		}
 	}
 	for _, t := range tokens {
 		if t.Node == n && t.Used == nil {
-			fmt.Fprintf(s.out, "token for %s until %s\n", n, t.Expires.Format(time.RFC3339))
+			fmt.Fprintf(&text, "token for %s until %s\n", n, t.Expires.Format(time.RFC3339))
 			keys[t.Key] = true
 		}
 	}
@@ -80,8 +86,17 @@ func revoke(cfg *config.Config, n message.Node, yes bool, s streams) error {
 		return hinted{fmt.Errorf("no key of %s is trusted", message.Quote(string(n))), "steward keys list"}
 	}
 	if !yes {
+		fmt.Fprintf(s.err, "trusted keys of %s, each with a node for which it speaks, and tokens of it that are not used yet:\n", n)
+	}
+	if _, err := io.WriteString(s.out, text.String()); err != nil {
+		return err
+	}
+	if !yes {
 		fmt.Fprint(s.err, "revoke all of these? type yes: ")
 		answer, _ := bufio.NewReader(s.in).ReadString('\n')
+		if !strings.HasSuffix(answer, "\n") || s.terminal(s.in) == nil { // no terminal has ended the line
+			fmt.Fprintln(s.err)
+		}
 		if strings.TrimSpace(answer) != "yes" {
 			return hinted{errors.New("nothing is revoked"), "steward revoke " + string(n) + " -yes"}
 		}

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -12,10 +15,47 @@ type table struct {
 	w     *tabwriter.Writer
 	begun bool
 	head  []string
+	cut   *cutter // nil: lines are as long as they are
 }
 
 func (c *call) table(head ...string) *table {
 	return &table{w: tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0), head: head}
+}
+
+// narrowTable is a table that is no wider than the terminal on which it is shown, if it is on one: its last column is to
+// be what is cut off.
+func (c *call) narrowTable(head ...string) *table {
+	t := c.table(head...)
+	if file := c.terminal(c.out); file != nil {
+		t.cut = &cutter{w: c.out, terminal: file}
+		t.w.Init(t.cut, 0, 0, 2, ' ', 0)
+	}
+	return t
+}
+
+// cutter cuts lines to the width of a terminal.
+type cutter struct {
+	w        io.Writer
+	terminal *os.File
+	line     bytes.Buffer // the beginning of one
+	shorter  bool         // some were cut
+}
+
+func (c *cutter) Write(p []byte) (int, error) {
+	columns, _ := sizeOf(c.terminal)
+	c.line.Write(p)
+	for {
+		end := bytes.IndexByte(c.line.Bytes(), '\n')
+		if end < 0 {
+			return len(p), nil
+		}
+		text := strings.TrimRight(string(c.line.Next(end+1)), " \n")
+		cut := fit(text, columns)
+		c.shorter = c.shorter || cut != text
+		if _, err := fmt.Fprintln(c.w, cut); err != nil {
+			return len(p), err
+		}
+	}
 }
 
 func (t *table) row(cells ...any) {
@@ -35,6 +75,9 @@ func (t *table) row(cells ...any) {
 }
 
 func (t *table) flush() error { return t.w.Flush() }
+
+// isCut says whether what was flushed is not all of it.
+func (t *table) isCut() bool { return t.cut != nil && t.cut.shorter }
 
 // span is a time as people say it.
 func span(d time.Duration) string {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -30,7 +31,7 @@ type topShown struct {
 // topNode is a node, as seen from the one that is asked.
 type topNode struct {
 	Node    message.Node `json:"node"`
-	Link    string       `json:"link,omitempty" doc:"up or down: that of the node that is asked to its broker; answers or silent: another one to which something was sent lately"`
+	Link    string       `json:"link,omitempty" doc:"up or down: that of the node that is asked to its broker; answers or silent: another one to which something was sent since top began, or in the minute before"`
 	Hello   *time.Time   `json:"hello,omitempty" doc:"when its last hello was sent"`
 	Version string       `json:"version,omitempty" doc:"which it said it has"`
 	Text    string       `json:"text,omitempty" doc:"what else it said"`
@@ -54,7 +55,7 @@ type topStream struct {
 	Bytes             uint64           `json:"bytes"`
 	Accepted          *time.Time       `json:"accepted,omitempty" doc:"when the oldest of them was accepted"`
 	Delivery          *client.Delivery `json:"delivery,omitempty" doc:"how its delivery stands"`
-	MessagesPerSecond float64          `json:"messagesPerSecond" doc:"that were delivered"`
+	MessagesPerSecond float64          `json:"messagesPerSecond" doc:"that were delivered, the mean of the interval"`
 	BytesPerSecond    float64          `json:"bytesPerSecond" doc:"of these, as they went over the link, compressed"`
 }
 
@@ -76,6 +77,8 @@ const (
 	// node has a file of each of its nodes.
 	topErrors      = 50
 	topErrorsEvery = 3 * time.Second
+	// rateWindow is over how long the rates of the live view are taken: those of a second alone would dance.
+	rateWindow = 10 * time.Second
 	// topPatience is how long the node may take to answer.
 	topPatience = 10 * time.Second
 	// leastInterval bounds what the node is bothered with.
@@ -89,9 +92,10 @@ func topOperation() operation {
 		name: "top", local: true, result: topShown{},
 		short: "a live view of the node that runs here: nodes, streams, what runs, what failed",
 		about: `top shows on the whole screen, and anew each second, what the node that runs here knows: which nodes there are and for
-whom something waits, how much waits on which stream and how fast it goes out, which methods run, and what failed last. Tab and the arrows
+whom something waits, how much waits on which stream and how fast it goes out, which methods run here, and what failed last. Tab and the arrows
 move between the four parts and in them, Enter gives one of them all of the screen, / shows only what holds a word, p holds
-the view, ? says so, and q ends it. With -once or -json it prints one picture, after it has looked for one interval how fast messages go. A
+the view, ? says so, and q ends it. How fast messages go is the mean of the last ten seconds. With -once or -json it prints one picture, and
+that is the mean of the one interval for which it has looked. A
 program that was built without the broker (make agent) has those two only.`,
 		example: "steward top\nsteward top -once\nsteward top -json -socketFolder /run/steward",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
@@ -151,9 +155,16 @@ type topWatch struct {
 	local    *client.Client
 	at       time.Time // of the last look
 	counted  map[streamName]client.Traffic
+	lately   []delivered             // between looks, the oldest first
 	link     map[message.Node]string // what is known of those of other nodes
 	errors   []errorLine
 	errorsAt time.Time
+}
+
+// delivered is what was delivered from one look to the next.
+type delivered struct {
+	from time.Time
+	by   map[streamName]client.Traffic
 }
 
 type streamName struct {
@@ -217,33 +228,83 @@ func (w *topWatch) streams(ctx context.Context, s *topShown) error {
 	for i := range s.Streams {
 		byName[streamName{s.Streams[i].To, s.Streams[i].Method}] = &s.Streams[i]
 	}
-	counted := map[streamName]client.Traffic{}
-	var gone []topStream // of which nothing waits any more
 	at := time.Now()
+	var counted []client.Traffic
 	for t, err := range w.local.Traffic(ctx) {
 		if err != nil {
 			return err
 		}
+		counted = append(counted, t)
+	}
+	w.count(at, counted)
+	var gone []topStream // of which nothing waits any more
+	for name, sum := range w.rates() {
+		st := byName[name]
+		if st == nil {
+			gone = append(gone, topStream{To: name.to, Method: name.method})
+			st = &gone[len(gone)-1]
+		}
+		st.MessagesPerSecond, st.BytesPerSecond = sum.messages, sum.bytes
+	}
+	slices.SortFunc(gone, func(a, b topStream) int { return cmp.Or(cmp.Compare(a.To, b.To), cmp.Compare(a.Method, b.Method)) })
+	s.Streams = append(s.Streams, gone...)
+	return nil
+}
+
+// count takes down what was delivered so far on each stream.
+func (w *topWatch) count(at time.Time, all []client.Traffic) {
+	first := w.at.IsZero()
+	counted, since := map[streamName]client.Traffic{}, delivered{w.at, map[streamName]client.Traffic{}}
+	for _, t := range all {
 		name := streamName{t.To, t.Method}
 		counted[name] = t
 		before := w.counted[name]
 		if t.Messages < before.Messages || t.Bytes < before.Bytes { // it was begun anew
 			before = client.Traffic{}
 		}
-		if w.at.IsZero() || t.Messages == before.Messages {
+		if t.Messages == before.Messages {
 			continue
 		}
-		st := byName[name]
-		if st == nil {
-			gone = append(gone, topStream{To: t.To, Method: t.Method})
-			st = &gone[len(gone)-1]
-		}
-		took := at.Sub(w.at).Seconds()
-		st.MessagesPerSecond, st.BytesPerSecond = float64(t.Messages-before.Messages)/took, float64(t.Bytes-before.Bytes)/took
+		w.link[t.To] = linkAnswers // at the first look, a while ago
+		since.by[name] = client.Traffic{Messages: t.Messages - before.Messages, Bytes: t.Bytes - before.Bytes}
 	}
 	w.counted, w.at = counted, at
-	s.Streams = append(s.Streams, gone...)
-	return nil
+	if first {
+		return
+	}
+	w.lately = append(w.lately, since)
+	for len(w.lately) > 1 && at.Sub(w.lately[1].from) >= rateWindow {
+		w.lately = w.lately[1:]
+	}
+}
+
+// perSecond is how fast messages of a stream go.
+type perSecond struct{ messages, bytes float64 }
+
+// rates are those of the streams of which something was delivered lately.
+func (w *topWatch) rates() map[streamName]perSecond {
+	all := map[streamName]perSecond{}
+	for _, d := range w.lately {
+		took := w.at.Sub(w.lately[0].from).Seconds()
+		for name, t := range d.by {
+			sum := all[name]
+			all[name] = perSecond{sum.messages + float64(t.Messages)/took, sum.bytes + float64(t.Bytes)/took}
+		}
+	}
+	return all
+}
+
+// answered says whether a node has taken something since the last look.
+func (w *topWatch) answered(n message.Node) bool {
+	if len(w.lately) == 0 {
+		return false
+	}
+	for name := range w.lately[len(w.lately)-1].by {
+		if name.to == n {
+			return true
+		}
+	}
+	return false
 }
 
 // nodes takes down the nodes: itself first.
@@ -254,11 +315,8 @@ func (w *topWatch) nodes(ctx context.Context, s *topShown) error {
 		clear(w.link) // of the others nothing is known
 	}
 	for _, st := range s.Streams {
-		switch {
-		case !s.Node.Linked:
-		case st.MessagesPerSecond > 0:
-			w.link[st.To] = linkAnswers
-		case st.Delivery != nil && (st.Delivery.Reason != "" || st.Delivery.Attempts > 0):
+		failing := st.Delivery != nil && (st.Delivery.Reason != "" || st.Delivery.Attempts > 0)
+		if s.Node.Linked && failing && !w.answered(st.To) {
 			w.link[st.To] = linkSilent
 		}
 	}

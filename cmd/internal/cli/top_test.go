@@ -79,9 +79,41 @@ func TestTopAt80x24(t *testing.T) {
 	text := screenText(new(topView).frame(pictured(), "", 80, 24))
 	contains(t, text, "steward top  central  link up  v1.2.3", "NODES 1-", "of 41", "ship0", "1m ago",
 		"STREAMS", "ship7", "REQCliCommand", "3", "1.2 kB", "1h", "2/5", "in 4s", "12", "1.3 kB", "no…",
-		"RUNS", "1m30s", "df -h·[2J", "tcp listener", "backoff: address in use", "ERRORS", "ship3", `exit status 7: "no"`, "what somebody wrote", "q quit")
+		"RUNS HERE", "1m30s", "df -h·[2J", "tcp listener", "backoff: address in use", "ERRORS", "ship3", `exit status 7: "no"`, "what somebody wrote", "q quit")
 	if _, streams, _ := strings.Cut(text, "STREAMS"); strings.Index(streams, "ship7") > strings.Index(streams, "ship1") {
 		t.Errorf("what waits longest is not first:\n%s", text)
+	}
+}
+
+// A rate is the mean of ten seconds: one that was fast for a second does not dance, and is forgotten after that.
+func TestTopRatesAreTheMeanOfAWhile(t *testing.T) {
+	w := &topWatch{link: map[message.Node]string{}}
+	start := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	look := func(second int, messages uint64) float64 {
+		w.count(start.Add(time.Duration(second)*time.Second), []client.Traffic{{To: "ship1", Method: "REQPing", Messages: messages, Bytes: 100 * messages}})
+		r := w.rates()[streamName{"ship1", "REQPing"}]
+		if r.bytes != 100*r.messages {
+			t.Errorf("after %ds: %v messages and %v bytes a second", second, r.messages, r.bytes)
+		}
+		return r.messages
+	}
+	for _, l := range []struct {
+		second   int
+		messages uint64
+		want     float64
+	}{
+		{0, 1000, 0}, // from before: nobody knows when
+		{1, 1020, 20}, {2, 1020, 10}, {4, 1020, 5}, {10, 1020, 2},
+		{11, 1020, 0},
+		{12, 30, 3}, // it was begun anew
+		{60, 78, 1},
+	} {
+		if got := look(l.second, l.messages); got != l.want {
+			t.Errorf("after %ds: %v a second, want %v", l.second, got, l.want)
+		}
+	}
+	if w.link["ship1"] != linkAnswers {
+		t.Errorf("the link is %q", w.link["ship1"])
 	}
 }
 
@@ -128,6 +160,8 @@ func TestTopKeys(t *testing.T) {
 	press("p", "?")
 	contains(t, frame(), "any key goes back")
 	press(keyTab)
+	contains(t, frame(), "STREAMS")
+	press("?", "q") // which ends the help alone
 	contains(t, frame(), "STREAMS")
 	if !v.key("q") || !v.key(keyInterrupt) {
 		t.Error("q and Ctrl-C do not end the view")

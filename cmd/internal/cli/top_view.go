@@ -94,12 +94,14 @@ p, blank                      hold the view, and go on
 q, Ctrl-C                     end
 
 nodes    LINK is that of the node here to its broker: up or down. Another
-         one answers, or is silent, when something was sent to it lately.
+         one answers, or is silent, when something was sent to it since top
+         began, or in the minute before.
 streams  What waits for one method of one node. TRIES got no ACK so far, of
          how many there are; then NEXT says when it is tried again. MSG/S and
-         B/S are what was delivered since the last look, compressed as it
-         went over the link.
-runs     Methods that run, and processes of the node that do not.
+         B/S are what was delivered, the mean of the last ten seconds, and
+         compressed as it went over the link.
+runs     Methods that run on the node here, whoever sent the message, and
+         processes of it that do not. What runs elsewhere is to be seen there.
 errors   The last ones of the error log here. All nodes send theirs to central.`
 
 // key does what a key stands for, and says whether that ends the view.
@@ -113,7 +115,7 @@ func (v *topView) key(k topKey) (quit bool) {
 	}
 	if v.help {
 		v.help = false
-		return k == "q"
+		return false
 	}
 	move := func(n int) { v.offset[v.focus] = max(0, v.offset[v.focus]+n) }
 	switch k {
@@ -314,7 +316,7 @@ func topSums(s *topShown, width int) screenLine {
 	}
 	add(fmt.Sprintf("   %d waiting, %s", messages, size(bytes)), plain)
 	add(fmt.Sprintf("   out %s msg/s, %s/s", rate(perSecond), size(uint64(bytesPerSecond))), plain)
-	add(fmt.Sprintf("   %d running", len(s.Runs)), plain)
+	add(fmt.Sprintf("   %d running here", len(s.Runs)), plain)
 	if n := len(s.Processes.Others); n > 0 {
 		add(fmt.Sprintf("   %d down", n), warn)
 	}
@@ -434,7 +436,7 @@ func deliveryPieces(now time.Time, d *client.Delivery) (tries, next piece, why s
 }
 
 func runsTable(s *topShown) topTable {
-	t := topTable{name: "RUNS", none: "nothing runs", columns: []topColumn{{head: "METHOD"}, {head: "FROM"}, {head: "FOR", right: true}, {head: "WHAT"}}}
+	t := topTable{name: "RUNS HERE", none: "nothing runs here", columns: []topColumn{{head: "METHOD"}, {head: "FROM"}, {head: "FOR", right: true}, {head: "WHAT"}}}
 	for _, r := range s.Runs {
 		what := strings.Join(r.Data, " ")
 		if r.Attempt > 1 {
