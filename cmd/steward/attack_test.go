@@ -512,6 +512,7 @@ func (a *attacked) forgeAnswers() {
 	if err != nil {
 		a.t.Fatal(err)
 	}
+	a.until("its ACK is written down", func() bool { return a.state(text) == "delivered" }) // before, there is nothing to ask about
 	question := a.questioned()
 	var was *nats.Msg
 	a.until("ship1 answers", func() bool { was = a.last(question.Reply); return was != nil })
