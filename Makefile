@@ -1,8 +1,9 @@
 .PHONY: build agent demo test script lint check generate fuzz simulate storm torture soak powercut bench sbom packages try-packages try-container try-release
 
-# The binary, in bin/. Without HTTP/2, which nothing here needs: metrics and REQHttpGet do with HTTP/1.1.
+# The binary, in bin/. Without HTTP/2, which nothing here needs: metrics and REQHttpGet do with HTTP/1.1; and
+# without tables of terminals but the most common: steward top takes others for an xterm.
 build:
-	CGO_ENABLED=0 go build -tags nethttpomithttp2 -trimpath -ldflags="-s -w" -o bin/steward ./cmd/steward
+	CGO_ENABLED=0 go build -tags nethttpomithttp2,tcell_minimal -trimpath -ldflags="-s -w" -o bin/steward ./cmd/steward
 
 # The binary without the embedded broker, for small machines, in bin/.
 agent:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ import (
 // tty runs a program of the test binary on a terminal of its own. Of its verbs, those that look at the screen wait
 // until it is as they say.
 //
-//	tty open COLUMNSxLINES PROGRAM [ARG...]
+//	tty open COLUMNSxLINES PROGRAM [ARG...]   as TERM says, or an xterm
 //	tty shows REGEXP        a line of the screen holds that
 //	tty hides REGEXP        none does
 //	tty types TEXT...       writes each as if it was typed; ENTER, CTRL-C and ESC are those keys
@@ -94,7 +95,7 @@ func openTerminal(ts *testscript.TestScript, size, program string, args []string
 	t := &terminal{cmd: exec.Command(path, args...), over: make(chan struct{}), screen: vt10x.New(vt10x.WithSize(int(ws.Cols), int(ws.Rows)))}
 	t.cmd.Dir = ts.MkAbs(".")
 	t.cmd.Env = append(os.Environ(), nodeEnv...)
-	t.cmd.Env = append(t.cmd.Env, "TERM=xterm", "STEWARD_BROKER_ADDRESS="+ts.Getenv("STEWARD_BROKER_ADDRESS"))
+	t.cmd.Env = append(t.cmd.Env, "TERM="+cmp.Or(ts.Getenv("TERM"), "xterm"), "STEWARD_BROKER_ADDRESS="+ts.Getenv("STEWARD_BROKER_ADDRESS"))
 	t.master, err = pty.StartWithSize(t.cmd, ws)
 	ts.Check(err)
 	go func() {

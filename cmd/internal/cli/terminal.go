@@ -6,8 +6,8 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/rivo/uniseg"
 	"golang.org/x/term"
-	"golang.org/x/text/width"
 )
 
 // terminal returns the file behind a stream of s, or nil when that is no terminal on which a cursor can be moved.
@@ -30,13 +30,7 @@ func sizeOf(f *os.File) (columns, lines int) {
 
 // columnsOf is how many columns a rune takes.
 func columnsOf(r rune) int {
-	switch k := width.LookupRune(r).Kind(); {
-	case unicode.Is(unicode.Mn, r), unicode.Is(unicode.Cf, r):
-		return 0
-	case k == width.EastAsianWide, k == width.EastAsianFullwidth:
-		return 2
-	}
-	return 1
+	return uniseg.StringWidth(string(r))
 }
 
 // widthOf is how many columns a text takes.

@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/gdamore/tcell/v2"
+	_ "github.com/gdamore/tcell/v2/terminfo/l/linux" // the console, which is no xterm
 )
 
 // runScreen shows the live view until somebody ends it. It begins with s.
@@ -18,6 +20,11 @@ import (
 // into the node as well.
 func runScreen(ctx context.Context, w *topWatch, s topShown, every time.Duration) error {
 	screen, err := tcell.NewScreen()
+	if err != nil && os.Getenv("TERM") != "" { // one that tcell does not know: those of today do what an xterm does
+		if err = os.Setenv("TERM", "xterm-256color"); err == nil {
+			screen, err = tcell.NewScreen()
+		}
+	}
 	if err == nil {
 		err = screen.Init()
 	}
