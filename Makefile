@@ -1,13 +1,16 @@
 .PHONY: build agent demo test script lint check generate fuzz simulate storm torture soak powercut bench sbom packages try-packages try-container try-release
 
-# The binary, in bin/. Without HTTP/2, which nothing here needs: metrics and REQHttpGet do with HTTP/1.1; and
-# without tables of terminals but the most common: steward top takes others for an xterm.
+# The binary, in bin/. Without HTTP/2, which nothing here needs: metrics and REQHttpGet do with HTTP/1.1; and with
+# nothing inlined in protobuf, which only metrics use: inlined code is larger.
 build:
-	CGO_ENABLED=0 go build -tags nethttpomithttp2,tcell_minimal -trimpath -ldflags="-s -w" -o bin/steward ./cmd/steward
+	CGO_ENABLED=0 go build -tags nethttpomithttp2 -gcflags=google.golang.org/...=-l -trimpath -ldflags="-s -w" -o bin/steward ./cmd/steward
 
-# The binary without the embedded broker, for small machines, in bin/.
+# The binary without the embedded broker, for small machines, in bin/. Only the packages on a message's way have
+# inlined code.
+INLINED = steward/... go.etcd.io/... github.com/fxamacker/... github.com/klauspost/... \
+	runtime/... internal/... reflect sync/... bytes slices time unicode/... encoding/...
 agent:
-	CGO_ENABLED=0 go build -tags nobroker,nethttpomithttp2 -trimpath -ldflags="-s -w" -o bin/steward-agent ./cmd/steward
+	CGO_ENABLED=0 go build -tags nobroker,nethttpomithttp2 -gcflags=all=-l $(INLINED:%=-gcflags=%=) -trimpath -ldflags="-s -w" -o bin/steward-agent ./cmd/steward
 
 # The main job on this machine: broker, two nodes, one command and its reply.
 demo:

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 mkdir -p "$1/usr/local/bin" "$1/etc/ssl/certs" "$1/var/lib/steward" "$1/tmp"
-CGO_ENABLED=0 go build -tags nethttpomithttp2,tcell_minimal -trimpath -ldflags="-s -w" -o "$1/usr/local/bin/steward" ./cmd/steward
+CGO_ENABLED=0 go build -tags nethttpomithttp2 -gcflags=google.golang.org/...=-l -trimpath -ldflags="-s -w" -o "$1/usr/local/bin/steward" ./cmd/steward
 cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/"
 chmod 1777 "$1/tmp"
 chmod 0700 "$1/var/lib/steward"

@@ -31,7 +31,7 @@ for arch in ${ARCHES:-amd64 arm64 arm}; do
 	PACKAGE_ARCH=$arch
 	[ "$arch" != arm ] || PACKAGE_ARCH=arm7
 	export PACKAGE_ARCH
-	GOOS=linux GOARCH=$arch GOARM=7 go build -tags nethttpomithttp2,tcell_minimal -buildvcs=true -trimpath -ldflags="-s -w" -o $STAGE/steward ./cmd/steward
+	GOOS=linux GOARCH=$arch GOARM=7 go build -tags nethttpomithttp2 -gcflags=google.golang.org/...=-l -buildvcs=true -trimpath -ldflags="-s -w" -o $STAGE/steward ./cmd/steward
 	find $STAGE -type f -exec chmod 0644 {} +
 	find $STAGE -type d -exec chmod 0755 {} +
 	chmod 0755 $STAGE/steward

@@ -80,8 +80,13 @@ func serveNode(ctx context.Context, args []string, s streams, hangups <-chan os.
 		case <-over:
 			return
 		}
+		started := time.After(settling)
 		for {
 			select {
+			case <-started:
+				if err := letGoOfProgram(); err != nil {
+					log.Debug("pages that the start needed stay resident", logattr.Err(err))
+				}
 			case <-hangups:
 				told := manager.Reloading()
 				reload(ctx, n, args, s.env, registry, log, level)
@@ -97,6 +102,9 @@ func serveNode(ctx context.Context, args []string, s streams, hangups <-chan os.
 	defer close(over)
 	return n.Run(ctx)
 }
+
+// settling is how long a node that takes messages is given until all that its start looks at has been looked at.
+const settling = 2 * time.Second
 
 // reloadPatience is how long subscribers may take to start and stop.
 const reloadPatience = 30 * time.Second

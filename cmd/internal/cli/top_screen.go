@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gdamore/tcell/v2"
-	_ "github.com/gdamore/tcell/v2/terminfo/l/linux" // the console, which is no xterm
 )
 
 // runScreen shows the live view until somebody ends it. It begins with s.
