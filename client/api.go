@@ -93,15 +93,16 @@ type Removed struct {
 	To       message.Node   `json:"to"`
 	Method   message.Method `json:"method"`
 	Messages int            `json:"messages"`
-	GivenUp  bool           `json:"givenUp" doc:"they had been given up, and are forgotten"`
+	GivenUp  bool           `json:"givenUp" doc:"they had been given up, or removed before, and are forgotten"`
 }
 
-// Retried is a message that was given up and is sent again.
+// Retried is a message that was given up and is sent again, or is left out of that.
 type Retried struct {
-	ID     message.ID     `json:"id" doc:"under which it was given up"`
-	NewID  message.ID     `json:"newID" doc:"under which it is sent again"`
-	To     message.Node   `json:"to"`
-	Method message.Method `json:"method"`
+	ID      message.ID     `json:"id" doc:"under which it was given up"`
+	NewID   message.ID     `json:"newID,omitzero" doc:"under which it is sent again; absent for one that is left out"`
+	To      message.Node   `json:"to"`
+	Method  message.Method `json:"method"`
+	LeftOut bool           `json:"leftOut,omitempty" doc:"it is not sent again: somebody has removed it, and neither its id nor -removed was given"`
 }
 
 // Key says what is known of the keys of a node.
@@ -160,8 +161,10 @@ type Filter struct {
 	To        message.Node
 	Method    message.Method
 	OlderThan time.Duration // since acceptance
-	// GivenUp: those that were given up, and not those that wait.
+	// GivenUp: those that were given up, and not those that wait. By a filter without IDs, what somebody has removed is not among them.
 	GivenUp bool
+	// Removed: those that somebody has removed, and not those that wait; with GivenUp both.
+	Removed bool
 	// All has to be set for what changes messages when nothing else is.
 	All bool
 }
@@ -178,7 +181,7 @@ func (f *Filter) values() url.Values {
 	if f.OlderThan != 0 {
 		set("olderThan", f.OlderThan.String())
 	}
-	for name, is := range map[string]bool{"givenUp": f.GivenUp, "all": f.All} {
+	for name, is := range map[string]bool{"givenUp": f.GivenUp, "removed": f.Removed, "all": f.All} {
 		if is {
 			set(name, "true")
 		}

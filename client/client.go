@@ -288,24 +288,34 @@ func (c *Client) Queue(ctx context.Context, f Filter) iter.Seq2[Stream, error] {
 	return list[Stream](ctx, c, http.MethodGet, "/v1/queue", f.values(), nil)
 }
 
-// Queued returns the messages that wait, in their order, or those that were given up, oldest first: those that fit, and
-// the first n of them, 0 being all.
+// Queued returns the messages that wait, in their order, or with f.GivenUp or f.Removed those that were given up or removed,
+// oldest first: those that fit, and the first n of them, 0 being all.
 func (c *Client) Queued(ctx context.Context, f Filter, n int) iter.Seq2[Queued, error] {
 	query := f.values()
 	query.Set("n", strconv.Itoa(n))
 	return list[Queued](ctx, c, http.MethodGet, "/v1/queue/messages", query, nil)
 }
 
-// Remove takes messages off the queue, or with f.GivenUp forgets those that were given up, and returns what is
-// removed, stream by stream: after an error, too. A message that was under way may arrive all the same.
+// Remove takes messages off the queue, or with f.GivenUp or f.Removed forgets those that were given up or removed
+// before, and returns what is removed, stream by stream: after an error, too. A message that was under way may arrive all the same.
 func (c *Client) Remove(ctx context.Context, f Filter) ([]Removed, error) {
 	return all(list[Removed](ctx, c, http.MethodDelete, "/v1/queue", f.values(), nil))
 }
 
 // Retry sends messages again that were given up, and returns those that are on their way, in order, with their new ids: after an
-// error, too.
-func (c *Client) Retry(ctx context.Context, f Filter) ([]Retried, error) {
-	return all(list[Retried](ctx, c, http.MethodPost, "/v1/queue/retry", f.values(), nil))
+// error, too. What somebody has removed is sent again only if f names its id, or has Removed: what else fits is returned as left out.
+func (c *Client) Retry(ctx context.Context, f Filter) (retried, leftOut []Retried, err error) {
+	for r, err := range list[Retried](ctx, c, http.MethodPost, "/v1/queue/retry", f.values(), nil) {
+		switch {
+		case err != nil:
+			return retried, leftOut, err
+		case r.LeftOut:
+			leftOut = append(leftOut, r)
+		default:
+			retried = append(retried, r)
+		}
+	}
+	return retried, leftOut, nil
 }
 
 // Processes returns the processes of the node.

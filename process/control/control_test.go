@@ -145,10 +145,20 @@ func (n *node) accept(t *testing.T, to message.Node, count int) []message.ID {
 // giveUp ends a message of a stream from its first on.
 func (n *node) giveUp(t *testing.T, to message.Node, id message.ID) {
 	t.Helper()
-	l, err := n.store.Sent(id)
+	n.end(t, to, kvstore.Settled{ID: id, Code: message.CodeUnreachable, Text: "nobody", Attempts: 1})
+}
+
+func (n *node) removed(t *testing.T, to message.Node, id message.ID) {
+	t.Helper()
+	n.end(t, to, kvstore.Settled{ID: id, Code: message.CodeRemoved, Text: "removed by an operator"})
+}
+
+func (n *node) end(t *testing.T, to message.Node, as kvstore.Settled) {
+	t.Helper()
+	l, err := n.store.Sent(as.ID)
 	if err == nil {
-		err = <-n.store.Settle(kvstore.Stream{Peer: to, Method: "REQPing"}, []kvstore.Settled{
-			{Seq: l.Seq, ID: id, Code: message.CodeUnreachable, Text: "nobody", Attempts: 1, At: time.Now()}})
+		as.Seq, as.At = l.Seq, time.Now()
+		err = <-n.store.Settle(kvstore.Stream{Peer: to, Method: "REQPing"}, []kvstore.Settled{as})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -298,7 +308,7 @@ func TestRetryIsInTheOrderOfAcceptance(t *testing.T) {
 		n.giveUp(t, "ship1", ids[i])
 	}
 	var old, as []message.ID
-	retried, err := n.Retry(t.Context(), client.Filter{IDs: []string{ids[2].String(), ids[1].String(), ids[0].String()}})
+	retried, _, err := n.Retry(t.Context(), client.Filter{IDs: []string{ids[2].String(), ids[1].String(), ids[0].String()}})
 	for _, r := range retried {
 		old, as = append(old, r.ID), append(as, r.NewID)
 	}
@@ -308,6 +318,50 @@ func TestRetryIsInTheOrderOfAcceptance(t *testing.T) {
 	if waiting := n.queued(t, client.Filter{}, 0); !slices.Equal(waiting, as) {
 		t.Errorf("%v wait; want %v", waiting, as)
 	}
+}
+
+// What an operator has taken back was a mistake more often than not: a filter that happens to fit it sends it nowhere.
+func TestRetryLeavesOutWhatWasRemovedUnlessItIsNamed(t *testing.T) {
+	n := serve(t)
+	ids := n.accept(t, "ship1", 4)
+	n.giveUp(t, "ship1", ids[1])
+	for _, id := range []message.ID{ids[0], ids[2]} {
+		n.removed(t, "ship1", id)
+	}
+	for name, tt := range map[string]struct {
+		f    client.Filter
+		want []message.ID
+	}{
+		"given up":         {client.Filter{GivenUp: true}, ids[1:2]},
+		"removed":          {client.Filter{Removed: true}, []message.ID{ids[0], ids[2]}},
+		"both":             {client.Filter{GivenUp: true, Removed: true}, ids[:3]},
+		"removed and said": {client.Filter{GivenUp: true, IDs: []string{ids[2].String()}}, ids[2:3]},
+	} {
+		if got := n.queued(t, tt.f, 0); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %v; want %v", name, got, tt.want)
+		}
+	}
+	for _, step := range []struct {
+		f             client.Filter
+		sent, leftOut []message.ID
+	}{
+		{client.Filter{To: "ship1"}, ids[1:2], []message.ID{ids[0], ids[2]}},
+		{client.Filter{All: true}, nil, []message.ID{ids[0], ids[2]}},
+		{client.Filter{IDs: []string{ids[2].String()}}, ids[2:3], nil},
+		{client.Filter{All: true, Removed: true}, ids[:1], nil},
+	} {
+		sent, left, err := n.Retry(t.Context(), step.f)
+		if err != nil || !slices.Equal(oldIDs(sent), step.sent) || !slices.Equal(oldIDs(left), step.leftOut) {
+			t.Errorf("%+v: %+v are sent and %+v left out, %v", step.f, sent, left, err)
+		}
+	}
+}
+
+func oldIDs(all []client.Retried) (ids []message.ID) {
+	for _, r := range all {
+		ids = append(ids, r.ID)
+	}
+	return ids
 }
 
 func TestErrorInTheMiddleOfAListIsNoEndOfIt(t *testing.T) {
@@ -328,14 +382,14 @@ func TestWhatIsNotSaidIsNotRemoved(t *testing.T) {
 		o.Queue = queue{clear: func(f process.QueueFilter) ([]process.Cleared, error) { t.Errorf("%+v is cleared", f); return nil, nil }}
 	})
 	for name, f := range map[string]client.Filter{
-		"nothing": {}, "only the kind": {GivenUp: true}, "an id that is none": {IDs: []string{"?"}}, "an id of nobody": {IDs: []string{message.ID{1}.String()}},
+		"nothing": {}, "only the kind": {GivenUp: true}, "only the removed": {Removed: true}, "an id that is none": {IDs: []string{"?"}}, "an id of nobody": {IDs: []string{message.ID{1}.String()}},
 		"the future": {OlderThan: -time.Hour},
 	} {
 		var no *client.Error
 		if _, err := n.Remove(t.Context(), f); !errors.As(err, &no) || no.Status/100 != 4 {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := n.Retry(t.Context(), f); !errors.As(err, &no) || no.Status/100 != 4 {
+		if _, _, err := n.Retry(t.Context(), f); !errors.As(err, &no) || no.Status/100 != 4 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 func (s *Server) filter(r *http.Request) (f client.Filter, ids []message.ID, err error) {
 	v := r.URL.Query()
 	f = client.Filter{To: message.Node(v.Get("to")), Method: message.Method(v.Get("method")), IDs: v["id"],
-		GivenUp: v.Get("givenUp") == "true", All: v.Get("all") == "true"}
+		GivenUp: v.Get("givenUp") == "true", Removed: v.Get("removed") == "true", All: v.Get("all") == "true"}
 	if text := v.Get("olderThan"); text != "" {
 		if f.OlderThan, err = time.ParseDuration(text); err != nil || f.OlderThan < 0 {
 			return f, nil, refusal{http.StatusBadRequest, fmt.Errorf("olderThan: %s is no age", message.Quote(text)), ""}
@@ -98,7 +98,7 @@ func (s *Server) queued(a *answer, r *http.Request) error {
 		return nil
 	}
 	switch {
-	case f.GivenUp:
+	case f.GivenUp || f.Removed:
 		err = s.eachGivenUp(f, ids, show)
 	case len(ids) > 0:
 		err = s.eachOf(ids, f, show)
@@ -200,18 +200,22 @@ func (s *Server) eachGivenUp(f client.Filter, ids []message.ID, do func(*client.
 	return nil
 }
 
-// letter is a message that was given up.
+// letter is a message that was given up, or removed.
 type letter struct {
 	kvstore.Stream
-	id message.ID
+	id      message.ID
+	removed bool
 }
 
-// givenUp returns those that were given up and fit, oldest first; of ids, unless there are none.
+// givenUp returns those that were given up or removed, whichever f means, and fit, oldest first. Of ids, unless there are none, all
+// are meant.
 func (s *Server) givenUp(f client.Filter, ids []message.ID) (letters []letter, err error) {
 	now := time.Now()
 	take := func(d kvstore.DeadLetter) bool {
-		if m := d.Message; fits(&f, m.ID, m.To, m.Method, now) {
-			letters = append(letters, letter{kvstore.Stream{Peer: m.To, Method: m.Method}, m.ID})
+		removed := d.Code == message.CodeRemoved
+		meant := len(ids) > 0 || removed && f.Removed || !removed && f.GivenUp
+		if m := d.Message; meant && fits(&f, m.ID, m.To, m.Method, now) {
+			letters = append(letters, letter{kvstore.Stream{Peer: m.To, Method: m.Method}, m.ID, removed})
 		}
 		return true
 	}
@@ -242,7 +246,7 @@ func (s *Server) remove(a *answer, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if f.GivenUp {
+	if f.GivenUp || f.Removed {
 		return s.forget(a, f, ids)
 	}
 	if len(ids) == 0 {
@@ -291,7 +295,8 @@ func (s *Server) forget(a *answer, f client.Filter, ids []message.ID) error {
 	return nil
 }
 
-// retry has messages that were given up sent again.
+// retry has messages that were given up sent again. What somebody has removed was a mistake more often than not: it is left out, and
+// answered as that, unless it is named.
 func (s *Server) retry(a *answer, r *http.Request) error {
 	f, ids, err := s.filter(r)
 	if err == nil {
@@ -300,13 +305,19 @@ func (s *Server) retry(a *answer, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	named := f.Removed || len(ids) > 0
+	f.GivenUp, f.Removed = true, true
 	letters, err := s.givenUp(f, ids)
 	if err != nil {
 		return err
 	}
-	found := make([]message.ID, len(letters))
-	for i, l := range letters {
-		found[i] = l.id
+	found := make([]message.ID, 0, len(letters))
+	for _, l := range letters {
+		if !l.removed || named {
+			found = append(found, l.id)
+		} else if err := a.line(client.Retried{ID: l.id, To: l.Peer, Method: l.Method, LeftOut: true}); err != nil {
+			return err
+		}
 	}
 	slices.SortFunc(found, func(x, y message.ID) int { return bytes.Compare(x[:], y[:]) }) // as they were accepted
 	retried, err := s.opt.Queue.Retry(r.Context(), found)
