@@ -31,7 +31,7 @@ type ErrorLog struct {
 
 // Last calls do with the last n lines, or with all when n is 0, sorted by the time at which they were sent.
 func (e ErrorLog) Last(n int, do func(line string) error) error {
-	nodes, err := e.nodes()
+	nodes, err := e.Nodes()
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (e ErrorLog) Follow(ctx context.Context, n int, do func(line string) error)
 	tick := time.NewTicker(tailEvery)
 	defer tick.Stop()
 	for first := true; ; first = false {
-		nodes, err := e.nodes()
+		nodes, err := e.Nodes()
 		if err != nil {
 			return err
 		}
@@ -117,8 +117,8 @@ func (e ErrorLog) file(node string) string {
 	return filepath.Join(e.Folder, errorLogFolder, node, errorLogFile)
 }
 
-// nodes returns of whom there are errors, sorted.
-func (e ErrorLog) nodes() ([]string, error) {
+// Nodes returns of whom there are errors, sorted; of one, whether there are or not.
+func (e ErrorLog) Nodes() ([]string, error) {
 	if e.Node != "" {
 		return []string{string(e.Node)}, nil
 	}

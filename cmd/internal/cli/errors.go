@@ -5,8 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
+	"steward/config"
 	"steward/message"
 	"steward/methods"
 )
@@ -38,26 +43,46 @@ func errorLog(ctx context.Context, c *call, n int, follow bool) error {
 	if n < 0 {
 		return usageError{errors.New("-n is negative")}
 	}
-	cfg, err := c.config()
-	if err != nil {
-		return err
+	var of message.Node // nobody: of all
+	if len(c.args) == 1 {
+		of = message.Node(c.args[0])
+		if err := of.Check(); err != nil {
+			return usageError{err}
+		}
 	}
-	log := methods.ErrorLog{Folder: cfg.SubscribersDataFolder, Log: newLogger(c.err, cfg)}
-	// A node that runs knows better than the settings, which may have changed.
-	local, err := c.local(ctx)
+	cfg, local, err := c.node(ctx)
 	if err != nil {
 		return err
 	}
 	defer local.Close()
+	log := methods.ErrorLog{Folder: cfg.SubscribersDataFolder, Log: newLogger(c.err, cfg)}
+	// A node that runs knows better than the settings, which may have changed.
 	self, central := cfg.NodeName, cfg.CentralNodeName
-	if info, err := local.Node(ctx); err == nil {
+	info, away := local.Node(ctx)
+	if away == nil {
 		log.Folder, self, central = info.DataFolder, info.Node, info.Central
 	}
-	if len(c.args) == 1 {
-		log.Node = message.Node(c.args[0])
-		if err := log.Node.Check(); err != nil {
-			return usageError{err}
+	known, err := log.Nodes()
+	if err != nil {
+		return err
+	}
+	if away != nil && len(known) == 0 {
+		if _, err := os.Stat(filepath.Join(cfg.ConfigFolder, "config.toml")); errors.Is(err, fs.ErrNotExist) {
+			return away // there is no node of which it could be said that nothing failed
 		}
+	}
+	if log.Node = of; of != "" {
+		known = append(known, string(self), string(central))
+		for p, err := range local.Nodes(ctx) {
+			if err != nil {
+				break // it does not run
+			}
+			known = append(known, string(p.Node))
+		}
+	}
+	unknown := of != "" && !slices.Contains(known, string(of))
+	if unknown && follow {
+		c.noErrorsOf(of, known, away == nil) // before it is waited for
 	}
 	none := true
 	show := func(line string) error {
@@ -69,13 +94,30 @@ func errorLog(ctx context.Context, c *call, n int, follow bool) error {
 	} else {
 		err = log.Last(n, show)
 	}
-	if err == nil && none {
-		fmt.Fprintln(c.err, "no errors are known here")
+	switch {
+	case err != nil || !none:
+	case unknown:
+		c.noErrorsOf(of, known, away == nil)
+	default:
+		whose := ""
+		if of != "" {
+			whose = " of " + string(of)
+		}
+		fmt.Fprintf(c.err, "no errors%s are known here\n", whose)
 		if central != self {
 			fmt.Fprintf(c.err, "hint: the errors of this node are on %s\n", central)
 		}
 	}
 	return err
+}
+
+// noErrorsOf says that a name is not known; all: known has all nodes that are.
+func (c *call) noErrorsOf(name message.Node, known []string, all bool) {
+	text := "no errors of %s are known here\n"
+	if all {
+		text = "no errors of %s are known, and no node of that name\n"
+	}
+	fmt.Fprintf(c.err, text+"hint: %s\n", name, config.DidYouMean(string(name), known, "steward nodes shows those that are known here"))
 }
 
 // errorLine prints a line of the error log.
