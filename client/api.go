@@ -148,7 +148,7 @@ type Traffic struct {
 type Process struct {
 	Name     string    `json:"name"`
 	ID       int64     `json:"id,omitempty" doc:"by which stopProc knows it"`
-	State    string    `json:"state" doc:"starting, running, backoff, stopping or stopped"`
+	State    string    `json:"state" doc:"starting, running, backoff, stopping, stopped, or done for what has done its work"`
 	Since    time.Time `json:"since" doc:"when the state began"`
 	Restarts int       `json:"restarts,omitempty" doc:"since it was added"`
 	Error    string    `json:"error,omitempty" doc:"its latest failure"`

@@ -40,6 +40,7 @@ type child struct {
 	launched bool // it has had a goroutine
 	stopping bool // it is not to run any more
 	stuck    bool // it was reported as such
+	well     bool // its last run ended by itself, without an error
 
 	state    State
 	since    time.Time // begin of the state
@@ -79,6 +80,14 @@ func (c Child) check() error {
 		return fmt.Errorf("process %q: its grace period is negative", c.Name)
 	}
 	return nil
+}
+
+// shown is the state for people, to whom the end of a work is no stop.
+func (c *child) shown() State {
+	if c.state == Stopped && c.well {
+		return Done
+	}
+	return c.state
 }
 
 // enter begins a state.
@@ -149,6 +158,7 @@ func (s *Supervisor) ended(c *child, err error) {
 	}
 
 	closeOnce(c.over)
+	c.well = err == nil && !c.stopping && c.Restart != Permanent
 	tooOften := s.o.MaxFailures > 0 && len(c.failures) > s.o.MaxFailures
 	switch {
 	case c.stopping, action == errorkernel.Stop:

@@ -303,6 +303,9 @@ func TestRestartRules(t *testing.T) {
 				if got := len(j.all()) > 1; got != tt.want {
 					t.Errorf("restarted: %v", got)
 				}
+				if st := node(t, s, "a").State; (st == process.Done) != (tt.end == nil && !tt.want) {
+					t.Errorf("it is %s", st)
+				}
 				if n := len(j.reported()); (n > 0) != (tt.end != nil) {
 					t.Errorf("%d events", n)
 				}

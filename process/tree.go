@@ -16,13 +16,14 @@ const (
 	Backoff  State = "backoff"  // ended, and waits for its restart
 	Stopping State = "stopping" // was told to stop
 	Stopped  State = "stopped"
+	Done     State = "done" // ended by itself, without an error, and is not to be started again
 )
 
 // Tree is a process and what it supervises, as it was at one moment.
 type Tree struct {
 	Name     string    `json:"name"`
 	ID       int64     `json:"id,omitempty" doc:"by which stopProc knows it"` // see SupervisorOptions.IDs
-	State    State     `json:"state" doc:"starting, running, backoff, stopping or stopped"`
+	State    State     `json:"state" doc:"starting, running, backoff, stopping, stopped, or done for what has done its work"`
 	Since    time.Time `json:"since" doc:"when the state began"`
 	Restarts int       `json:"restarts,omitempty" doc:"since it was added"`
 	Error    string    `json:"error,omitempty" doc:"its latest failure"`
@@ -43,7 +44,7 @@ func (s *Supervisor) Tree() Tree {
 	slices.SortFunc(list[len(s.static):], func(a, b *child) int { return strings.Compare(a.Name, b.Name) })
 	services := make([]Service, len(list))
 	for i, c := range list {
-		n := Tree{Name: c.Name, ID: c.id, State: c.state, Since: c.since, Restarts: c.restarts}
+		n := Tree{Name: c.Name, ID: c.id, State: c.shown(), Since: c.since, Restarts: c.restarts}
 		if c.err != nil {
 			n.Error = c.err.Error()
 		}

@@ -20,7 +20,7 @@ func psOperation() operation {
 		name: "ps", args: "[NODE]", most: 1, local: true, result: client.Process{}, values: "nodes",
 		short: "the processes of a node",
 		about: `ps shows the processes of the node that runs here, each below the one that supervises it: since when
-it is in its state, how often it was started anew, and what it failed with last. With a NODE it asks that one, which
+it is in its state, how often it was started anew, and what it failed with last. One that is done had only a beginning to see to. With a NODE it asks that one, which
 takes a message there and back.`,
 		example: "steward ps\nsteward ps ship1",
 		exits:   "3 the node did not answer, 4 denied, 5 timed out",

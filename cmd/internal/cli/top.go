@@ -341,7 +341,8 @@ func (p *topProcesses) count(t *client.Process) {
 	switch {
 	case t.State == string(process.Running):
 		p.Running++
-	case t.State != string(process.Stopped) || t.Error != "": // some have only a beginning to do, and end well
+	case t.State == string(process.Done):
+	case t.State != string(process.Stopped) || t.Error != "": // one that an operator has stopped is none that has trouble
 		p.Others = append(p.Others, topTroubled{t.Name, t.State, t.Since, t.Error})
 	}
 	for i := range t.Children {
