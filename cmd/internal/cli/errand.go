@@ -150,6 +150,35 @@ func ofKey(k client.Key) string {
 // notRun is what becomes of a command that was not delivered in time.
 const notRun = "is not run any more, unless steward queue retry sends it again"
 
+// ends are the words of end, in the order in which they are counted.
+var ends = []string{"done", "failed", "denied", "timed out", "interrupted", "not delivered", "not run in time", "taken back", "without an answer"}
+
+// end says in a word or two how an errand has ended, or where it was left.
+func (x *errand) end() string {
+	l := x.status.Sent
+	switch {
+	case l == nil:
+		return "without an answer"
+	case l.State == message.StateDone:
+		return "done"
+	case l.State == message.StateExpired && l.Delivered != nil:
+		return "not run in time"
+	case l.State == message.StateExpired, l.State == message.StateAccepted, l.Code == message.CodeUnreachable:
+		return "not delivered"
+	case l.State == message.StateRemoved:
+		return "taken back"
+	case l.Code == message.CodeDenied:
+		return "denied"
+	case l.Code == message.CodeTimeout:
+		return "timed out"
+	case l.Code == message.CodeInterrupted:
+		return "interrupted"
+	case x.status.Ended:
+		return "failed"
+	}
+	return "without an answer"
+}
+
 // failed says why an errand did not end well, and with which exit code; 0 when it did. undelivered is what becomes of one that
 // was not delivered in time.
 func (x *errand) failed(undelivered string) (why string, code int) {

@@ -280,19 +280,18 @@ func (r *runLive) sum() {
 	var b strings.Builder
 	for _, x := range r.e.all {
 		text := ""
-		switch why, code := x.failed(notRun); {
+		switch why, _ := x.failed(notRun); {
 		case x.status.Ended:
 			text = endedText(x, &x.status)
-			counts[map[bool]string{true: "done", false: "failed"}[code == exitDone]]++
 		default:
 			text = why
-			counts["without an end"]++
 		}
+		counts[x.end()]++
 		fmt.Fprintf(&b, "%-*s  %s\n", width, x.Node, oneLine(text))
 	}
 	if len(r.e.all) > 1 {
 		var parts []string
-		for _, what := range []string{"done", "failed", "without an end"} {
+		for _, what := range ends {
 			if n := counts[what]; n > 0 {
 				parts = append(parts, fmt.Sprintf("%d %s", n, what))
 			}
