@@ -21,10 +21,14 @@ import (
 
 // sentMessage is what send prints with -json.
 type sentMessage struct {
-	ID    message.ID    `json:"id"`
-	State message.State `json:"state" doc:"accepted; with -wait how it ended: done, failed, expired or removed"`
-	Code  message.Code  `json:"code,omitempty" doc:"with -wait: how it ended, in one word"`
-	Text  string        `json:"text,omitempty" doc:"with -wait: why, for people"`
+	ID     message.ID     `json:"id"`
+	Node   message.Node   `json:"node,omitempty" doc:"with -wait: its receiver"`
+	Method message.Method `json:"method,omitempty" doc:"with -wait"`
+	State  message.State  `json:"state" doc:"accepted; with -wait how it ended: done, failed, expired or removed"`
+	Code   message.Code   `json:"code,omitempty" doc:"with -wait: how it ended, in one word"`
+	Text   string         `json:"text,omitempty" doc:"with -wait: why, for people"`
+	Exit   int            `json:"exit,omitempty" doc:"with -wait: exit status of a command that failed"`
+	Stderr string         `json:"stderr,omitempty" doc:"with -wait: the beginning of what a command wrote there"`
 }
 
 func sendOperation() operation {
@@ -104,15 +108,15 @@ func (c *call) waitFor(ctx context.Context, local *client.Client, ids []message.
 			break
 		}
 		ended++
+		l := st.Life()
 		why, code := howEnded(&st)
 		codes[code] = true
 		if code != exitDone {
 			failed++
-			fmt.Fprintf(errOut, "steward: send: %s: %s\n", st.ID, strings.Join(strings.Fields(why), " "))
+			fmt.Fprintf(errOut, "steward: send: %s %s to %s: %s%s\n", st.ID, l.Method, l.Peer, strings.Join(strings.Fields(why), " "), saidOn(l.Stderr))
 		}
 		if c.json {
-			l := st.Life()
-			if err = encodeLine(out, sentMessage{st.ID, l.State, l.Code, l.Text}); err != nil {
+			if err = encodeLine(out, sentMessage{st.ID, l.Peer, l.Method, l.State, l.Code, l.Text, l.Exit, l.Stderr}); err != nil {
 				break
 			}
 		}
@@ -131,6 +135,19 @@ func (c *call) waitFor(ctx context.Context, local *client.Client, ids []message.
 		return err
 	}
 	return exitOf(codes)
+}
+
+// saidOn is what a command wrote on stderr, as an end of a line about it.
+func saidOn(stderr string) string {
+	const most = 200
+	line := []rune(oneLine(stderr))
+	switch {
+	case len(line) == 0:
+		return ""
+	case len(line) > most:
+		line = append(line[:most], '…')
+	}
+	return "; stderr: " + string(line)
 }
 
 // exitOf is the error for several ends that were told: their code if it is the same for all that were not good.
