@@ -479,7 +479,7 @@ func (p *Publisher) timeout() error {
 	return nil
 }
 
-// expire gives up what is past its time to live.
+// expire gives up what is past its time to live. The attempt that this cuts off is one.
 func (p *Publisher) expire() error {
 	now := p.r.opts.Now()
 	if first := p.firstExpiry(); first.IsZero() || now.Before(first) {
@@ -489,8 +489,27 @@ func (p *Publisher) expire() error {
 		if f.expires.IsZero() || now.Before(f.expires) {
 			return "", ""
 		}
-		return message.CodeExpired, "not delivered within its ttl"
+		if f.seq < p.cursor && !p.held {
+			f.attempts++
+		}
+		why := "not delivered in " + f.expires.Sub(f.id.Time()).String()
+		if last := p.last(f); last != "" {
+			why += "; last: " + last
+		}
+		return message.CodeExpired, why
 	})
+}
+
+// last is what is known of why a message was not delivered.
+func (p *Publisher) last(f *flight) string {
+	up, _ := p.link()
+	switch {
+	case !up:
+		return "there is no link to the broker"
+	case p.reason == "" && f.attempts > 0:
+		return "no answer from " + string(p.rt.stream.Peer)
+	}
+	return p.reason
 }
 
 // giveUp ends the messages in flight for which end has a code. It returns when that is on

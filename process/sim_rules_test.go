@@ -243,10 +243,12 @@ func TestMessageExpires(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		break_ func(w *world, a, b *simNode)
+		last   string
+		tried  bool
 	}{
-		{"receiver absent", func(_ *world, _, b *simNode) { b.stop() }},
-		{"sender offline", func(_ *world, a, _ *simNode) { a.up.link.SetLink(false) }},
-		{"between them nothing passes", func(w *world, _, _ *simNode) { w.net.Cut("a", "b", true) }},
+		{"receiver absent", func(_ *world, _, b *simNode) { b.stop() }, "nobody listens on b.", true},
+		{"sender offline", func(_ *world, a, _ *simNode) { a.up.link.SetLink(false) }, "there is no link to the broker", false},
+		{"between them nothing passes", func(w *world, _, _ *simNode) { w.net.Cut("a", "b", true) }, "no answer from b", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
@@ -260,7 +262,11 @@ func TestMessageExpires(t *testing.T) {
 				ids := a.send(msgs...)
 				w.advance(time.Minute)
 				want(t, "state", a.sent(ids[1]).State, message.StateExpired)
-				want(t, "code", a.dead()[ids[1]].Code, message.CodeExpired)
+				letter := a.dead()[ids[1]]
+				want(t, "code", letter.Code, message.CodeExpired)
+				if !strings.HasPrefix(letter.Text, "not delivered in 12s; last: "+tt.last) || (letter.Attempts > 0) != tt.tried {
+					t.Errorf("after %d attempts: %s", letter.Attempts, letter.Text)
+				}
 				for step := range steps {
 					if step.What == process.StepGivenUp {
 						want(t, "expired after", step.At.Sub(start), 12*time.Second)
