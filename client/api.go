@@ -36,6 +36,7 @@ type Status struct {
 	GivenUp  bool            `json:"givenUp" doc:"whether it is kept among what was given up, and can be sent again"`
 	Message  json.RawMessage `json:"message,omitempty" doc:"the message as it can be sent, as long as it waits, runs, or is kept"`
 	Bytes    int             `json:"bytes,omitempty" doc:"size of the body of a reply"`
+	File     string          `json:"file,omitempty" doc:"the file on this node in which its reply is stored, if it is there"`
 }
 
 // Life is what is known of a message at one node.

@@ -20,7 +20,7 @@ func FuzzRecords(f *testing.F) {
 	}
 	named := m
 	named.Origin = "socket uid=1 pid=2"
-	life := encodeLife(&Life{Peer: "ship1", Method: "REQPing", State: message.StateDone, Code: message.CodeDone, Text: "text", Seq: 7, Attempts: 2, WantsReply: true, Exit: 3, Stderr: "no such file",
+	life := encodeLife(&Life{Peer: "ship1", Method: "REQPing", State: message.StateDone, Code: message.CodeDone, Text: "text", Seq: 7, Attempts: 2, WantsReply: true, Exit: 3, Stderr: "no such file", File: "answers/ship1/d.txt",
 		Delivered: time.UnixMilli(1), Started: time.UnixMilli(2), Ended: time.UnixMilli(3)})
 	for _, v := range []any{&posRecord{Epoch: 1, Next: 2, Refused: []Refused{{Seq: 1, Code: "denied", Text: "no"}}},
 		&markRecord{Last: 1, Attempt: 2, Started: 3, Undo: []byte("undo"), Parts: 4},

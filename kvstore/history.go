@@ -32,6 +32,7 @@ type Life struct {
 	// wrote there.
 	Exit                      int
 	Stderr                    string
+	File                      string // where the reply was stored here, below the data folder; empty if that is not known
 	Delivered, Started, Ended time.Time
 }
 
@@ -58,6 +59,7 @@ const lifeVersion = 2
 const (
 	lifeReply = 1 << iota
 	lifeRun   // the exit status of a command, and what it wrote on stderr, stand at the end
+	lifeFile  // where the reply was stored stands behind that
 )
 
 var states = []message.State{1: message.StateAccepted, message.StateDelivered, message.StateReceived,
@@ -83,6 +85,9 @@ func encodeLife(l *Life) []byte {
 	if ran {
 		bits |= lifeRun
 	}
+	if l.File != "" {
+		bits |= lifeFile
+	}
 	b = append(b, lifeVersion, stateByte(l.State), bits)
 	b = binary.AppendUvarint(b, l.Seq)
 	for _, n := range [...]int64{int64(l.Attempts), unixMilli(l.Delivered), unixMilli(l.Started), unixMilli(l.Ended)} {
@@ -95,6 +100,9 @@ func encodeLife(l *Life) []byte {
 		said := text(l.Stderr)
 		b = binary.AppendVarint(b, int64(l.Exit))
 		b = append(binary.AppendUvarint(b, uint64(len(said))), said...)
+	}
+	if l.File != "" {
+		b = append(binary.AppendUvarint(b, uint64(len(l.File))), l.File...)
 	}
 	return b
 }
@@ -118,6 +126,9 @@ func decodeLife(id message.ID, b []byte) (Life, error) {
 	l.Peer, l.Method, l.Code, l.Text = message.Node(r.text()), message.Method(r.text()), message.Code(r.text()), r.text()
 	if b[2]&lifeRun != 0 {
 		l.Exit, l.Stderr = int(r.varint()), r.text()
+	}
+	if b[2]&lifeFile != 0 {
+		l.File = r.text()
 	}
 	if r.bad || len(r.b) > 0 {
 		return Life{}, errRecord
@@ -274,7 +285,7 @@ func (t *tx) life(bucket []byte, id message.ID) (Life, error) {
 // is the truth even about a message that had been given up: its ACKs were lost, it was not.
 // It counts only from the node that the request went to. A notice about a run of which the
 // reply is known says no more than that its ACK was lost.
-func (t *tx) answered(request message.ID, from message.Node, r *message.Result, notice bool) error {
+func (t *tx) answered(request message.ID, from message.Node, r *message.Result, file string, notice bool) error {
 	l, err := t.life(bucketSent, request)
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -289,7 +300,10 @@ func (t *tx) answered(request message.ID, from message.Node, r *message.Result, 
 		return nil // overtaken by the last word, or by the reply itself
 	}
 	l.State, l.Code, l.Text = message.EndOf(r.Code), r.Code, r.Text
-	l.Started, l.Ended = r.Started, t.s.opts.Now()
+	l.Started, l.Ended, l.File = r.Started, t.s.opts.Now(), file
+	if len(l.File) > mostText { // cut off, it would be another file
+		l.File = ""
+	}
 	l.ran(r)
 	if r.More && l.WantsReply { // else the runs that go well have nothing to say
 		l.State, l.Code, l.Ended = message.StateDelivered, "", time.Time{}

@@ -217,6 +217,24 @@ func TestIDsOfOneStoreAreAllDifferent(t *testing.T) {
 	}
 }
 
+func TestLifeOfARequestNamesTheFileOfItsReply(t *testing.T) {
+	s := store(t)
+	for file, want := range map[string]string{"answers/ship1/d.txt": "answers/ship1/d.txt", "": "", strings.Repeat("x", 5000): ""} {
+		id, seq := request(t, s, "ship1")
+		settle(t, s, stream("ship1"), kvstore.Settled{Seq: seq, ID: id, Code: message.CodeDone, Attempts: 1, At: time.Now(), WantsReply: true})
+		result := message.Result{Code: message.CodeDone, Started: time.UnixMilli(5)}
+		word := incoming(t, 1, message.Message{InReplyTo: id, RequestMethod: "REQCliCommand", Result: &result})
+		take(t, s, arrival("ship1", uint64(time.Now().UnixNano()), 1, 1, 2, word))
+		w := lane(t, s, "ship1")
+		if err := s.Finish(stream("ship1"), 0, []kvstore.Finished{{Arrival: w[0].Arrival, Message: w[0].Message, Result: result, File: file}}); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := s.Sent(id); err != nil || l.File != want || l.State != message.StateDone {
+			t.Errorf("a file name of %d bytes: %+v, %v", len(file), l, err)
+		}
+	}
+}
+
 func TestExitStatusAndStderrAreKeptOnBothSides(t *testing.T) {
 	s := store(t)
 	for exit, stderr := range map[int]string{3: "no such file", -1: "", 0: "a warning", 7: strings.Repeat("x", 5000)} {

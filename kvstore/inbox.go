@@ -300,6 +300,8 @@ type Finished struct {
 	Arrival uint64
 	Message *message.Message
 	Result  message.Result
+	// File is where a reply was stored, below the data folder; empty for anything else.
+	File string
 	// Reply goes onto the ring buffer in the same commit; nil for none.
 	Reply *message.Message
 	// Again keeps the message for a further run; nil ends its life.
@@ -383,7 +385,7 @@ func (t *tx) finish(l *lane, id Stream, f *Finished) error {
 		return err
 	}
 	if m := f.Message; m.IsReply() && m.Result != nil {
-		return t.answered(m.InReplyTo, id.Peer, m.Result, id.Method == message.MethodNone)
+		return t.answered(m.InReplyTo, id.Peer, m.Result, f.File, id.Method == message.MethodNone)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ var _ = register(process.Spec{
 	Ordered: true,
 	Crash:   process.Exact,
 	Reply:   message.MethodNone,
+	File:    (*message.Message).File,
 	RunAll:  toFileAppend.runAll,
 	Mark:    toFileAppend.mark,
 	Undo:    toFileAppend.undo,

@@ -59,6 +59,9 @@ type Spec struct {
 	// makes no reply.
 	Reply message.Method
 
+	// File says where it stores a message, below the data folder; nil for a method that stores none.
+	File func(m *message.Message) (string, error)
+
 	// Run carries out one call (Crash is not Exact).
 	Run func(ctx context.Context, c *Call) (Outcome, error)
 

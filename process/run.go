@@ -129,6 +129,10 @@ func (s *Subscriber) ended(w kvstore.Waiting, attempt int, started time.Time, ou
 	}
 	again := s.again(w, &res)
 	f := kvstore.Finished{Arrival: w.Arrival, Message: m, Result: res, Again: again}
+	// Of a run that failed and printed nothing, no file may have been made.
+	if of := s.opts.Spec.File; of != nil && err == nil && m.IsReply() && m.Result != nil && (m.Result.OK() || len(m.Body) > 0) {
+		f.File, _ = of(m)
+	}
 	switch {
 	case m.WantsReply():
 		f.Reply = s.replyTo(m, out.Body, &res, part)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -153,6 +155,7 @@ func (s *Server) look(ctx context.Context, id message.ID) (*client.Status, error
 	sent, err := s.opt.Store.Sent(id)
 	if err == nil {
 		st.Sent, st.Ended = lifeOf(&sent), sent.State.Final()
+		st.File = s.stored(sent.File)
 		err = s.lookAtDelivery(ctx, &sent, st)
 	}
 	if err != nil && !errors.Is(err, kvstore.ErrNotFound) {
@@ -184,6 +187,18 @@ func (s *Server) look(ctx context.Context, id message.ID) (*client.Status, error
 		}
 	}
 	return st, nil
+}
+
+// stored is the whole path of a file in the data folder, or nothing when it is not there any more.
+func (s *Server) stored(file string) string {
+	if file == "" {
+		return ""
+	}
+	path := filepath.Join(s.opt.Info().DataFolder, filepath.FromSlash(file))
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
 }
 
 // lookAtDelivery adds what a message that waits for its delivery is, and how that stands.

@@ -19,7 +19,7 @@ func statusOperation() operation {
 		name: "status", args: "ID", least: 1, most: 1, local: true, result: client.Status{},
 		short: "where a message is, and how it ended",
 		about: `status says where a message is, and how it ended: when it was accepted, delivered, run and answered,
-or for what it waits. It asks the node that runs here, which knows the messages that it has accepted and those
+or for what it waits, and in which file here its reply is stored. It asks the node that runs here, which knows the messages that it has accepted and those
 that came to it. The first characters of an id are enough when no other one begins with them.`,
 		example: "steward status 06h0cc2c8w0000012d09p1y690\nsteward status -wait -timeout 1m 06h0cc2c8w0000012d09p1y690",
 		exits:   "with -wait: 1 it failed, 3 it was not delivered, 4 denied, 5 timed out",
@@ -101,6 +101,9 @@ func printStatus(c *call, st *client.Status) error {
 	}
 	if l.Stderr != "" {
 		fmt.Fprintf(w, "stderr\t%s\n", strings.Join(strings.Fields(l.Stderr), " "))
+	}
+	if st.File != "" {
+		fmt.Fprintf(w, "reply\t%s\n", oneLineKeeping(st.File))
 	}
 	if st.GivenUp {
 		fmt.Fprintf(w, "again\tsteward queue retry %s\n", st.ID)
