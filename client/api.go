@@ -60,6 +60,7 @@ type Delivery struct {
 	Retries  int        `json:"retries" doc:"attempts that there are, 0 for no end"`
 	Next     *time.Time `json:"next,omitempty" doc:"when the attempt, or the wait before the next one, is over"`
 	Reason   string     `json:"reason,omitempty" doc:"why there was no ACK, as far as that is known"`
+	Denied   bool       `json:"denied,omitempty" doc:"that is that the broker does not let this node send there"`
 	Linked   bool       `json:"linked" doc:"whether there is a link to the broker"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"steward/errorkernel"
@@ -50,6 +51,8 @@ type Publisher struct {
 	held     bool      // nothing is sent before resume and without a link, then all in flight again
 	rewound  uint64    // the gap that was answered by sending again
 	reason   string    // what the last answer that was no ack said
+	denied   bool      // the broker does not let frames of this stream through, which was reported
+	passed   bool      // it has said nothing about those sent since it last refused one
 	began    time.Time // when this publisher did
 	deadline time.Time // the first due of all in flight; zero: not waiting for an ack
 	resume   time.Time // before this nothing is sent; zero: at once
@@ -373,6 +376,7 @@ func (p *Publisher) sendFrame(queue []kvstore.Queued) error {
 	if err := p.r.opts.Transport.Publish(p.subject, reply, data); err != nil {
 		return err
 	}
+	p.passed = true
 	p.track(queue, len(data))
 	p.cursor = last + 1
 	if p.deadline.IsZero() {
@@ -437,10 +441,10 @@ func (p *Publisher) timeout() error {
 	if p.held {
 		return nil
 	}
-	why := p.reason
-	if why == "" {
-		why = "no answer from " + string(p.rt.stream.Peer)
+	if p.passed {
+		p.denied = false
 	}
+	why := cmp.Or(p.why(), "no answer from "+string(p.rt.stream.Peer))
 	now := time.Now()
 	due := func(f *flight) bool { return !now.Before(f.due) }
 	for i := range p.inflight {
@@ -479,6 +483,9 @@ func (p *Publisher) timeout() error {
 	return nil
 }
 
+// notInTime begins the text of what has expired, before the reason.
+const notInTime = "not delivered within its ttl: "
+
 // expire gives up what is past its time to live.
 func (p *Publisher) expire() error {
 	now := p.r.opts.Now()
@@ -489,7 +496,7 @@ func (p *Publisher) expire() error {
 		if f.expires.IsZero() || now.Before(f.expires) {
 			return "", ""
 		}
-		return message.CodeExpired, "not delivered within its ttl"
+		return message.CodeExpired, strings.TrimSuffix(notInTime+p.why(), ": ")
 	})
 }
 

@@ -213,7 +213,7 @@ func (s *Server) delivery(ctx context.Context, id kvstore.Stream, q *kvstore.Que
 	if !ok {
 		return nil
 	}
-	return &client.Delivery{Attempts: o.Attempts, Retries: q.Retries, Next: timeOf(o.Next), Reason: o.Reason, Linked: o.Linked}
+	return &client.Delivery{Attempts: o.Attempts, Retries: q.Retries, Next: timeOf(o.Next), Reason: o.Reason, Denied: o.Denied, Linked: o.Linked}
 }
 
 // lookAtRun adds what a message that waits here for its method is, and when its run began.

@@ -129,12 +129,19 @@ func (c *call) tellAway(command string, x *errand, a *client.Away, then string) 
 		fmt.Fprintf(c.err, "steward: %s: %s: there is no link to the broker; %s\n", command, x.Node, then)
 		return
 	}
+	if a.Denied {
+		fmt.Fprintf(c.err, "steward: %s: %s; %s\nhint: %s\n", command, a.Reason, then, hintReach)
+		return
+	}
 	last := cmp.Or(ofKey(a.Key), ", and never said hello here")
 	if a.Hello != nil {
 		last = fmt.Sprintf(", and was heard of last %s ago%s", span(time.Since(*a.Hello)), ofKey(a.Key))
 	}
 	fmt.Fprintf(c.err, "steward: %s: %s does not answer%s; %s: %s\n", command, x.Node, last, then, a.Reason)
 }
+
+// hintReach is for a broker that does not let a node send.
+const hintReach = "by default nodes may send to central only, and no commands: embeddedBrokerReach on central, or the permissions at another broker, say who may send what"
 
 // ofKey says which keys of a node are why it does not answer, if they are.
 func ofKey(k client.Key) string {
@@ -165,7 +172,11 @@ func (x *errand) failedAt(st *client.Status, undelivered string) (why string, co
 	case l.State == message.StateExpired && l.Delivered != nil:
 		return fmt.Sprintf("delivered, but its turn did not come in time: message %s is not run any more", x.ID), exitNoAnswer
 	case l.State == message.StateExpired:
-		return fmt.Sprintf("not delivered in time: message %s %s", x.ID, undelivered), exitNoAnswer
+		_, why, known := strings.Cut(l.Text, "its ttl: ")
+		if known {
+			why = ": " + why
+		}
+		return fmt.Sprintf("not delivered in time: message %s %s%s", x.ID, undelivered, why), exitNoAnswer
 	case st.Ended:
 		return howEnded(st)
 	case l.State != message.StateAccepted:

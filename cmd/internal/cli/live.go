@@ -216,6 +216,8 @@ func (r *runLive) stands(x *errand, st *client.Status, now time.Time) string {
 		return "has it, " + sinceDelivered(st, now) + "; it runs, or waits for its turn"
 	case st.Delivery != nil && !st.Delivery.Linked:
 		return "waits, " + since + "; there is no link to the broker" + r.next(st, now)
+	case st.Delivery != nil && st.Delivery.Denied:
+		return "waits, " + since + ": " + st.Delivery.Reason + r.next(st, now)
 	case st.Delivery != nil && (st.Delivery.Attempts > 0 || st.Delivery.Reason != ""):
 		text := "away"
 		if a, ok := r.away[x]; ok && a.Hello != nil {

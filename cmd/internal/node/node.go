@@ -84,6 +84,7 @@ type Node struct {
 	// key and fleetKeys are nil as long as there are no signatures.
 	key       *security.Key
 	fleetKeys *security.FleetFile
+	link      *natstransport.Transport
 	guard     *nameguard.Transport
 	transport process.Transport
 	kernel    *errorkernel.Kernel
@@ -245,6 +246,7 @@ func (n *Node) openTransport() error {
 	if err != nil {
 		return err
 	}
+	n.link = link
 	n.onClose("link to the broker", func() error { return closeBounded(link) })
 	host, err := os.Hostname()
 	if err != nil {

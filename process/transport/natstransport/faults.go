@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,6 +30,7 @@ type faults struct {
 	log      *slog.Logger
 	reporter errorkernel.Reporter
 	advisor  advisor
+	denied   atomic.Pointer[func(subject string) bool] // see Transport.OnDenied
 
 	mu   sync.Mutex         // guards the fields below
 	seen map[[2]string]bool // server and reason of failures since there was a link
@@ -135,7 +137,7 @@ func (f *linkFaults) dropped(subject string) {
 // notAllowed tells of a subject that is not in the permissions of this node. What can be done
 // without is no failure, and said once, however often the link comes and goes.
 func (f *faults) notAllowed(subject string, err error) {
-	about := f.advisor.without(subject, strings.Contains(strings.ToLower(err.Error()), "for subscription"))
+	about := f.advisor.without(subject, forSubscription(err))
 	if about == "" {
 		f.report(subject, fmt.Errorf("%w; add it to the permissions of this node at the broker, as steward broker-config prints them", err))
 		return
@@ -154,6 +156,11 @@ func (f *faults) notAllowed(subject string, err error) {
 	}
 }
 
+// forSubscription says that what a broker says about permissions is not about publishing.
+func forSubscription(err error) bool {
+	return strings.Contains(strings.ToLower(err.Error()), "for subscription")
+}
+
 // quoted finds the subject in what a broker says about permissions.
 var quoted = regexp.MustCompile(`"([^"]*)"`)
 
@@ -165,14 +172,17 @@ func (f *linkFaults) async(sub *nats.Subscription, err error) {
 	case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, nats.ErrMaxSubscriptionsExceeded),
 		errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
 		errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrAuthorization):
-		if f.reported[err.Error()] || len(f.reported) >= maxSeen {
-			return
-		}
-		f.reported[err.Error()] = true
 		subject := ""
 		if m := quoted.FindStringSubmatch(err.Error()); m != nil {
 			subject = m[1]
 		}
+		if told := f.denied.Load(); told != nil && errors.Is(err, nats.ErrPermissionViolation) && !forSubscription(err) && (*told)(subject) {
+			return
+		}
+		if f.reported[err.Error()] || len(f.reported) >= maxSeen {
+			return
+		}
+		f.reported[err.Error()] = true
 		if errors.Is(err, nats.ErrPermissionViolation) {
 			f.notAllowed(subject, err)
 			return

@@ -213,6 +213,10 @@ func (t *Transport) Publish(subject, reply string, data []byte) error {
 	return fmt.Errorf("publish %s: %w", subject, err)
 }
 
+// OnDenied has f told of each frame that the broker does not let this node publish, by the subject; f reports
+// whether it makes that known itself, and must not block. Without it, it is reported as what else a broker refuses.
+func (t *Transport) OnDenied(f func(subject string) (known bool)) { t.faults.denied.Store(&f) }
+
 // Flush is a round trip to the broker.
 func (t *Transport) Flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
