@@ -70,9 +70,10 @@ func (n *Node) keysOfNodes() (map[message.Node]client.Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	var byFleet []security.Trusted
 	if n.fleetKeys != nil {
 		if fleet := n.fleetKeys.Now(); fleet != nil {
-			revoked, trusted = append(revoked, fleet.Revoked...), append(trusted, fleet.Trusted...)
+			byFleet, trusted = fleet.Revoked, append(trusted, fleet.Trusted...)
 		}
 	}
 	tokens, err := n.tokens().List()
@@ -82,6 +83,18 @@ func (n *Node) keysOfNodes() (map[message.Node]client.Key, error) {
 	all, gone := map[message.Node]client.Key{}, map[security.PublicKey]bool{}
 	for _, t := range revoked {
 		all[t.Node], gone[t.Key] = client.KeyRevoked, true
+	}
+	known := map[message.Node]bool{}
+	for _, t := range trusted {
+		known[t.Node] = true
+	}
+	for _, t := range byFleet {
+		gone[t.Key] = true
+		// Of a node with no key here that counts or did, nobody has said that it has no other one: central tells of those
+		// that are trusted only where nodes talk to each other.
+		if known[t.Node] {
+			all[t.Node] = client.KeyRevoked
+		}
 	}
 	for _, t := range tokens {
 		if t.Used == nil && time.Now().Before(t.Expires) {
