@@ -391,6 +391,14 @@ func (n *Node) Ready() <-chan struct{} { return n.root.Ready() }
 // and a channel that is closed when that changes.
 func (n *Node) Link() (up bool, changed <-chan struct{}) { return n.transport.State() }
 
+// LinkTrouble says why there is no link, as far as that is known, and what to do about it; nil when there is one.
+func (n *Node) LinkTrouble() error {
+	if n.guard.Conflict() {
+		return errors.New("another node has its name")
+	}
+	return n.link.Trouble()
+}
+
 // Watch returns the steps of a message, or of all when id is zero.
 func (n *Node) Watch(id message.ID) (steps <-chan process.Step, stop func()) {
 	return n.progress.Watch(id)

@@ -1,6 +1,7 @@
 package natstransport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type faults struct {
 
 	mu   sync.Mutex         // guards the fields below
 	seen map[[2]string]bool // server and reason of failures since there was a link
+	last error              // why there is none; nil when there is one, or when that is not known
 	done map[string]bool    // what advisor.without says and was said
 }
 
@@ -41,6 +43,7 @@ type faults struct {
 func (f *faults) attempt(server string, err error) {
 	key := [2]string{server, reason(err)}
 	f.mu.Lock()
+	f.last = f.trouble(server, err)
 	known := f.seen[key] || len(f.seen) >= maxSeen
 	if f.seen == nil {
 		f.seen = make(map[[2]string]bool)
@@ -62,17 +65,26 @@ func (f *faults) attempt(server string, err error) {
 func (f *faults) up(server string) {
 	f.mu.Lock()
 	clear(f.seen)
+	f.last = nil
 	f.mu.Unlock()
 	f.advisor.served.Store(true)
 	f.log.Info("connected to the broker", "server", server)
 }
 
 func (f *faults) lost(server string, err error) {
+	f.mu.Lock()
+	f.last = f.trouble(server, cmp.Or(err, io.EOF))
+	f.mu.Unlock()
 	if err == nil || outOfReach(err) {
 		f.log.Warn("connection to the broker lost", "server", server, "err", err)
 		return
 	}
 	f.report("", fmt.Errorf("connection to broker %s: %w%s", server, err, f.advisor.advice(err)))
+}
+
+// trouble is why server is not used, in words that are the same at each attempt.
+func (f *faults) trouble(server string, err error) error {
+	return fmt.Errorf("%s: %s%s", server, reason(err), f.advisor.advice(err))
 }
 
 // outOfReach says that err is what a link that comes and goes looks like, and no refusal.

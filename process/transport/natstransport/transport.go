@@ -241,6 +241,14 @@ func (t *Transport) Flush(ctx context.Context) error {
 // State reports whether there is a link.
 func (t *Transport) State() (up bool, changed <-chan struct{}) { return t.state.Get() }
 
+// Trouble says why there is no link, with what to do about it, as the last attempt or the end of the last link has
+// shown. It is nil when there is one, and before the first attempt has failed.
+func (t *Transport) Trouble() error {
+	t.faults.mu.Lock()
+	defer t.faults.mu.Unlock()
+	return t.faults.last
+}
+
 // Opened reports whether there is a link on which the broker was told of all subscriptions, and
 // does not wait for its word that it has taken note, as State does: a round trip earlier. A
 // broker deals with what comes on a connection in order, so whoever gets what is published here finds the
