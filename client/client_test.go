@@ -15,6 +15,7 @@ import (
 
 	"steward/client"
 	"steward/message"
+	"steward/process"
 )
 
 func nodes(names ...message.Node) []message.Node { return names }
@@ -370,6 +371,44 @@ func TestSlowReaderOfALargeReplyTakesOnePieceOfMemory(t *testing.T) {
 		t.Errorf("%d bytes, want %d", total, want)
 	}
 	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Why a node does not take its message may take longer to be known than it takes most nodes to answer.
+func TestReasonThatComesLateIsTold(t *testing.T) {
+	f, c := fleetOf(t, "central")
+	frames := 0
+	subscribed := make(chan process.Subscription, 1)
+	sub, err := f.net.Node("ship9").Subscribe("ship9.REQPing.EventACK", func(process.Delivery) {
+		if frames++; frames == 2 {
+			(<-subscribed).Close() // the next attempt finds nobody
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	subscribed <- sub
+	r, err := c.Ask(t.Context(), client.Message{To: nodes("ship9"), Method: "REQPing", Retries: client.Unlimited, ACKTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	told := 0
+	for part, err := range r.Parts(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if part.Away != nil && strings.Contains(part.Away.Reason, "nobody listens") {
+			told++
+			break
+		}
+	}
+	if told != 1 {
+		t.Error("it is not told")
+	}
+	if err := errors.Join(r.Withdraw(t.Context()), r.Close()); err != nil {
 		t.Error(err)
 	}
 }
