@@ -20,6 +20,8 @@ type NodeInfo struct {
 	Central message.Node `json:"central" doc:"the node that gets errors and hellos"`
 	Version string       `json:"version" doc:"of the program"`
 	Linked  bool         `json:"linked" doc:"whether there is a link to the broker"`
+	// MethodTimeout is defaultMethodTimeout, as it is now.
+	MethodTimeout int `json:"methodTimeout" doc:"seconds after which a method is ended when its message does not say"`
 	// DataFolder is the folder below which methods write files, from the root of the file system on.
 	DataFolder string `json:"dataFolder" doc:"the folder below which methods write files"`
 }
@@ -50,7 +52,7 @@ type Life struct {
 	Attempts  int            `json:"attempts,omitempty" doc:"to deliver it, or to run it"`
 	Reply     bool           `json:"reply,omitempty" doc:"whether a reply is awaited"`
 	Delivered *time.Time     `json:"delivered,omitempty" doc:"when its ACK came"`
-	Started   *time.Time     `json:"started,omitempty" doc:"when its run began, by the clock of the node that ran it"`
+	Started   *time.Time     `json:"started,omitempty" doc:"when its run began, or its turn came if it was not run, by the clock of the node that ran it"`
 	Ended     *time.Time     `json:"ended,omitempty" doc:"when it ended"`
 }
 

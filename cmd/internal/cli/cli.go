@@ -147,14 +147,17 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return exitInterrupted
 	}
 	var status exitStatus
-	if errors.As(err, &status) {
-		return int(status)
-	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(stderr, "steward: %s\n", line)
+	said := errors.As(err, &status)
+	if !said {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintf(stderr, "steward: %s\n", line)
+		}
 	}
 	if hint := hintOf(err); hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", hint)
+	}
+	if said {
+		return int(status)
 	}
 	if errors.As(err, &usage) {
 		return exitUsage

@@ -144,3 +144,14 @@ func TestOperationsAreComplete(t *testing.T) {
 		}
 	}
 }
+
+// What the help of run says of the time that a command has is what a node begins with.
+func TestRunNamesTheDefaultTime(t *testing.T) {
+	cfg, err := configFrom(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if about := strings.Join(strings.Fields(runOperation().about), " "); !strings.Contains(about, fmt.Sprintf("ended after %v (defaultMethodTimeout", cfg.DefaultMethodTimeout)) {
+		t.Errorf("got %q, and a command has %v", about, cfg.DefaultMethodTimeout)
+	}
+}

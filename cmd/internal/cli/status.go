@@ -58,6 +58,9 @@ func status(ctx context.Context, c *call, wait bool, timeout time.Duration) erro
 	} else {
 		err = printStatus(c, &st)
 	}
+	if l := st.Life(); l.Code == message.CodeTimeout && !c.json {
+		fmt.Fprintln(c.err, "hint: run -timeout, or methodTimeout in a message, gives it longer")
+	}
 	if err != nil || !wait {
 		return err
 	}
@@ -200,7 +203,8 @@ func timeline(st *client.Status) []moment {
 		}
 		add(l.Delivered, "delivered to %s%s", l.Peer, attempts)
 		if st.Received == nil {
-			add(l.Started, "started on %s, by its clock", l.Peer)
+			began, but := turnOf(l)
+			add(l.Started, "%s on %s, by its clock%s", began, l.Peer, but)
 		}
 		switch {
 		case l.Ended == nil:
@@ -211,13 +215,22 @@ func timeline(st *client.Status) []moment {
 		}
 	}
 	if l := st.Received; l != nil {
-		add(l.Started, "started here%s", runText(l.Attempts))
+		began, but := turnOf(l)
+		add(l.Started, "%s here%s%s", began, runText(l.Attempts), but)
 		add(l.Ended, "ended here: %s%s", l.State, because(l))
 	}
 	if st.Sent != nil && st.Received != nil { // all of it by one clock
 		slices.SortStableFunc(all, func(a, b moment) int { return a.at.Compare(b.at) })
 	}
 	return all
+}
+
+// turnOf says what happened when the turn of a message came.
+func turnOf(l *client.Life) (began, but string) {
+	if l.Code == message.CodeExpired || l.Code == message.CodeDenied {
+		return "its turn came", "; not run"
+	}
+	return "started", ""
 }
 
 func runText(attempt int) string {
