@@ -44,7 +44,7 @@ of the node that runs here) unless -timeout gives it longer. A command gets no s
 			var r runner
 			flags.BoolVar(&r.stream, "stream", false, "print what is written while the command runs, which then waits for no other one there")
 			flags.BoolVar(&r.detach, "detach", false, "print the ids of the messages and wait for nothing; what the commands write lands in files, which are kept for 30 days")
-			flags.DurationVar(&r.timeout, "timeout", 0, "`TIME` after which nobody waits, what was not delivered is not run, and the command is ended (default: wait for ever, and end the command when defaultMethodTimeout of the node that runs here says so)")
+			durationVar(flags, &r.timeout, "timeout", 0, "`TIME` after which nobody waits, what was not delivered is not run, and the command is ended (default: wait for ever, and end the command when defaultMethodTimeout of the node that runs here says so)")
 			return r.run
 		},
 	}
@@ -57,8 +57,10 @@ type runner struct {
 }
 
 func (r *runner) run(ctx context.Context, c *call) (err error) {
-	if r.timeout < 0 {
-		return usageError{errors.New("-timeout is negative")}
+	if c.before > 1 {
+		nodes, command := c.args[:c.before], c.args[1:c.before]
+		return usageError{hinted{fmt.Errorf("%q stands before --, where the nodes are; several nodes are one word: %s", command[0], strings.Join(nodes, ",")),
+			fmt.Sprintf("a command that has -- in it stands behind another one: steward run %s -- %s -- %s", nodes[0], strings.Join(command, " "), strings.Join(c.args[c.before:], " "))}}
 	}
 	m := client.Command{Nodes: nodesOf(c.args[0]), Args: c.args[1:], Stream: r.stream, Timeout: r.timeout}.Message()
 	e, err := c.ask(ctx, m)
@@ -99,10 +101,10 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 		if lines != nil {
 			lines.rest()
 		}
-		c.left(e) // before the question, at which another Ctrl-C ends the program
 		if lines != nil {
 			c.takeBack(e)
 		}
+		c.left(e)
 		return ctx.Err()
 	case err != nil && !errors.Is(err, context.DeadlineExceeded):
 		return err
@@ -186,7 +188,7 @@ func (c *call) left(e *errands) {
 
 // outcome prints what is known of the ends, and is the error for those that were not good.
 func (c *call) outcome(e *errands, shown *outputs) error {
-	codes, cut := map[int]bool{}, false
+	codes, hint := map[int]bool{}, ""
 	for _, x := range e.all {
 		l := x.status.Sent
 		why, code := x.failed(notRun)
@@ -204,7 +206,14 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 		if code == exitDone {
 			continue
 		}
-		cut = cut || l.Code == message.CodeTimeout
+		if l.Code == message.CodeTimeout {
+			hint = "-timeout 10m gives it longer"
+			if x.within > 0 {
+				hint = "a longer -timeout gives it more"
+			}
+		} else if line := c.args[len(c.args)-1]; len(c.args) == 2 && strings.ContainsAny(line, " \t") && strings.HasSuffix(l.Text, " not found") {
+			hint = fmt.Sprintf("one word with blanks is no command: steward run %s -- sh -c '%s'", c.args[0], strings.ReplaceAll(line, "'", `'\''`))
+		}
 		command := code == exitFailed && l.Exit != 0 && len(e.all) == 1
 		if command {
 			code = l.Exit // what it says is said
@@ -214,12 +223,8 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 		codes[code] = true
 	}
 	err := exitOf(codes)
-	switch {
-	case c.json || !cut:
-	case e.all[0].within > 0:
-		return hinted{err, "a longer -timeout gives it more"}
-	default:
-		return hinted{err, "-timeout 10m gives it longer"}
+	if hint != "" && !c.json {
+		return hinted{err, hint}
 	}
 	return err
 }

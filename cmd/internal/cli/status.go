@@ -25,7 +25,7 @@ that came to it. The first characters of an id are enough when no other one begi
 		exits:   "with -wait: 1 it failed, 3 it was not delivered, 4 denied, 5 timed out",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			wait := flags.Bool("wait", false, "wait until it has ended")
-			timeout := flags.Duration("timeout", 0, "give up waiting after this `TIME`, such as 90s or 10m (default: never)")
+			timeout := duration(flags, "timeout", 0, "give up waiting after this `TIME`, such as 90s or 10m (default: never)")
 			return func(ctx context.Context, c *call) error { return status(ctx, c, *wait, *timeout) }
 		},
 	}

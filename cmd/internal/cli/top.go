@@ -100,7 +100,7 @@ program that was built without the broker (make agent) has those two only.`,
 		example: "steward top\nsteward top -once\nsteward top -json -socketFolder /run/steward",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			once := flags.Bool("once", false, "print one picture as text")
-			interval := flags.Duration("interval", time.Second, "how often to look, as a `TIME` such as 500ms")
+			interval := duration(flags, "interval", time.Second, "how often to look, as a `TIME` such as 500ms")
 			return func(ctx context.Context, c *call) error { return top(ctx, c, *once, *interval) }
 		},
 	}
