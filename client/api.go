@@ -16,10 +16,11 @@ const (
 
 // NodeInfo is what a node says of itself.
 type NodeInfo struct {
-	Node    message.Node `json:"node" doc:"its name"`
-	Central message.Node `json:"central" doc:"the node that gets errors and hellos"`
-	Version string       `json:"version" doc:"of the program"`
-	Linked  bool         `json:"linked" doc:"whether there is a link to the broker"`
+	Node       message.Node `json:"node" doc:"its name"`
+	Central    message.Node `json:"central" doc:"the node that gets errors and hellos"`
+	Version    string       `json:"version" doc:"of the program"`
+	Linked     bool         `json:"linked" doc:"whether there is a link to the broker"`
+	Signatures string       `json:"signatures" doc:"off, sign or require: then nothing is taken from a node of which no key is trusted, no ACK either"`
 	// MethodTimeout is defaultMethodTimeout, as it is now.
 	MethodTimeout int `json:"methodTimeout" doc:"seconds after which a method is ended when its message does not say"`
 	// DataFolder is the folder below which methods write files, from the root of the file system on.

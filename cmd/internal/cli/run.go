@@ -68,6 +68,7 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
+	c.tellStrangers("run", c.acquaintance(ctx, e.local), m.To, !r.detach)
 	if r.detach {
 		return c.detached(ctx, e, r.timeout)
 	}

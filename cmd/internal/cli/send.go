@@ -69,6 +69,10 @@ func send(ctx context.Context, c *call, wait bool, timeout time.Duration) error 
 		}
 		all = append(all, ids...)
 	}
+	if len(all) > 0 {
+		a := c.acquaintance(ctx, local)
+		c.tellStrangers("send", a, a.waitingFor(ctx, local, all), wait)
+	}
 	err = errors.Join(errs...)
 	if !wait || len(all) == 0 || ctx.Err() != nil {
 		return err

@@ -56,7 +56,11 @@ func status(ctx context.Context, c *call, wait bool, timeout time.Duration) erro
 	if c.json {
 		err = c.printJSON(st)
 	} else {
-		err = printStatus(c, &st)
+		receiver := ""
+		if l := st.Sent; l != nil && l.State == message.StateAccepted {
+			receiver = c.acquaintance(ctx, local).missing(l.Peer)
+		}
+		err = printStatus(c, &st, receiver)
 	}
 	if l := st.Life(); l.Code == message.CodeTimeout && !c.json {
 		fmt.Fprintln(c.err, "hint: run -timeout, or methodTimeout in a message, gives it longer")
@@ -87,7 +91,8 @@ func howEnded(st *client.Status) (why string, code int) {
 	return why, exitFailed
 }
 
-func printStatus(c *call, st *client.Status) error {
+// printStatus prints what is known of a message, with what is to be said of its receiver.
+func printStatus(c *call, st *client.Status, receiver string) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	l := st.Life()
 	from, to := st.Node, l.Peer
@@ -99,6 +104,9 @@ func printStatus(c *call, st *client.Status) error {
 	fmt.Fprintf(w, "from\t%s\n", from)
 	fmt.Fprintf(w, "to\t%s\n", to)
 	fmt.Fprintf(w, "state\t%s\n", stateText(st, l))
+	if receiver != "" {
+		fmt.Fprintf(w, "node\t%s\n", receiver)
+	}
 	if st.Message != nil {
 		fmt.Fprintf(w, "text\t%s\n", st.Message)
 	}

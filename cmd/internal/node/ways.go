@@ -58,7 +58,7 @@ func (n *Node) control() (*process.Supervisor, error) {
 func (n *Node) info() client.NodeInfo {
 	linked, _ := n.Link()
 	return client.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked,
-		MethodTimeout: int(n.live.Load().DefaultMethodTimeout / time.Second), DataFolder: n.files.Name()}
+		Signatures: n.cfg.Signatures, MethodTimeout: int(n.live.Load().DefaultMethodTimeout / time.Second), DataFolder: n.files.Name()}
 }
 
 // keysOfNodes says of which other nodes keys are known here, or tokens, and what of them.
