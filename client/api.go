@@ -117,10 +117,11 @@ const (
 	KeyRevoked Key = "revoked" // all are revoked
 )
 
-// Peer is a node that is known here: by a key or a token, by a hello, or since something waits for it.
+// Peer is a node that is known here: by a key or a token, by a hello or anything else that came of it, or since something waits for it.
 type Peer struct {
 	Node    message.Node `json:"node"`
 	Key     Key          `json:"key,omitempty" doc:"trusted; token: nobody has used its token yet; revoked; absent when there is none"`
+	Heard   *time.Time   `json:"heard,omitempty" doc:"when something of it came here last: an ACK or a message, since the node started, or a hello"`
 	Hello   *time.Time   `json:"hello,omitempty" doc:"when its last hello was sent"`
 	Version string       `json:"version,omitempty" doc:"which it said it has"`
 	Text    string       `json:"text,omitempty" doc:"what else it said"`

@@ -72,7 +72,8 @@ type Part struct {
 type Away struct {
 	Linked bool       // this node has a link to the broker, so it is the other one that is away
 	Reason string     // as far as it is known
-	Hello  *time.Time // when the other node sent its last hello that came here, if any did
+	Heard  *time.Time // when something of the other node came here last, if anything did
+	Hello  *time.Time // when it sent its last hello that came here, if any did
 	Key    Key        // what is known of its keys
 }
 
@@ -261,7 +262,7 @@ func (l *loop) away(ctx context.Context) {
 			}
 		}
 		p := peers[x.Node]
-		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Hello: p.Hello, Key: p.Key}})
+		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Heard: p.Heard, Hello: p.Hello, Key: p.Key}})
 	}
 }
 

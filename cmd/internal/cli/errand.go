@@ -133,9 +133,9 @@ func (c *call) tellAway(command string, x *errand, a *client.Away, then string) 
 		fmt.Fprintf(c.err, "steward: %s: %s: there is no link to the broker; %s\n", command, x.Node, then)
 		return
 	}
-	last := cmp.Or(ofKey(a.Key), ", and never said hello here")
-	if a.Hello != nil {
-		last = fmt.Sprintf(", and was heard of last %s ago%s", span(time.Since(*a.Hello)), ofKey(a.Key))
+	last := cmp.Or(ofKey(a.Key), ", and was not heard of since this node started")
+	if a.Heard != nil {
+		last = fmt.Sprintf(", and was heard of last %s ago%s", span(time.Since(*a.Heard)), ofKey(a.Key))
 	}
 	fmt.Fprintf(c.err, "steward: %s: %s does not answer%s; %s: %s\n", command, x.Node, last, then, a.Reason)
 }

@@ -210,10 +210,10 @@ func (r *runLive) stands(x *errand, st *client.Status, now time.Time) string {
 		return "waits, " + since + "; there is no link to the broker" + r.next(st, now)
 	case st.Delivery != nil && (st.Delivery.Attempts > 0 || st.Delivery.Reason != ""):
 		text := "away"
-		if a, ok := r.away[x]; ok && a.Hello != nil {
-			text += ", last heard of " + wholeSpan(now.Sub(*a.Hello)) + " ago" + ofKey(a.Key)
+		if a, ok := r.away[x]; ok && a.Heard != nil {
+			text += ", last heard of " + wholeSpan(now.Sub(*a.Heard)) + " ago" + ofKey(a.Key)
 		} else if ok {
-			text += cmp.Or(ofKey(a.Key), ", never said hello here")
+			text += cmp.Or(ofKey(a.Key), ", not heard of since this node started")
 		}
 		return text + "; waits, " + since + r.next(st, now)
 	default:

@@ -45,7 +45,7 @@ func (n *Node) control() (*process.Supervisor, error) {
 	service, err := checked(func() (process.Service, error) {
 		return control.NewServer(control.Options{
 			Path: filepath.Join(n.cfg.SocketFolder, client.ControlSocket), Access: n.door,
-			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos, Errors: n.errors, Keys: n.keysOfNodes,
+			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos, Heard: n.observer.heard.all, Errors: n.errors, Keys: n.keysOfNodes,
 			Log: n.log.With(logattr.Process("control")),
 		})
 	})
