@@ -74,7 +74,7 @@ func several(name, summary string, ops ...operation) command {
 			return ops[0].run(ctx, args, s)
 		}
 		for _, op := range ops {
-			if op.name == name+" "+args[0] || op.also != "" && op.also == args[0] {
+			if op.called(args[0]) {
 				return op.run(ctx, args[1:], s)
 			}
 		}
@@ -84,6 +84,12 @@ func several(name, summary string, ops ...operation) command {
 		}
 		return usageError{hinted{fmt.Errorf("%s: %q is not one of its commands%s", name, args[0], nearest(args[0], names)), "steward " + name + " -h lists them"}}
 	}}
+}
+
+// called reports whether a word is the last one of its name.
+func (o *operation) called(word string) bool {
+	_, last, several := strings.Cut(o.name, " ")
+	return several && word == last || o.also != "" && word == o.also
 }
 
 // nearest asks whether a name was meant that is much like a word, if there is one.
