@@ -312,6 +312,30 @@ func TestRepliesOutliveARestartOfTheNode(t *testing.T) {
 	}
 }
 
+// A reply file that was read, and is removed while nothing comes for long, as the node does, is begun again.
+func TestRepliesGoOnInAnotherFile(t *testing.T) {
+	f, c := fleetOf(t, "central", "ship1")
+	hold, asked := filepath.Join(f.dir, "go"), filepath.Join(f.nodes["central"].dir, "var", client.AskedFolder)
+	var got bytes.Buffer
+	for part, err := range c.Run(t.Context(), client.Command{Nodes: nodes("ship1"), Stream: true, Timeout: time.Minute,
+		Args: []string{"sh", "-c", `echo first; while ! test -e "$0"; do sleep 0.02; done; echo second, which is longer`, hold}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Write(part.Output)
+		if got.String() != "first\n" || part.Output == nil {
+			continue
+		}
+		// Aside and not away, so that the file that comes is not taken for this one.
+		if err := errors.Join(os.Rename(asked, asked+".aside"), os.WriteFile(hold, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got.String() != "first\nsecond, which is longer\n" {
+		t.Errorf("%q", &got)
+	}
+}
+
 // However much has come while the reader did other things, it is handed on in pieces, through one buffer.
 func TestSlowReaderOfALargeReplyTakesOnePieceOfMemory(t *testing.T) {
 	_, c := fleetOf(t, "central", "ship1")

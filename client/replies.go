@@ -44,7 +44,8 @@ type Replies struct {
 // reply is that of one node.
 type reply struct {
 	Sent
-	read int64 // bytes of the file
+	file os.FileInfo // that was read last
+	read int64       // bytes of it
 	end  *Status
 }
 
@@ -281,6 +282,7 @@ func (l *loop) output(x *reply) {
 	}
 	f, err := os.Open(x.File)
 	if errors.Is(err, fs.ErrNotExist) {
+		x.file = nil
 		return
 	}
 	if err != nil {
@@ -288,6 +290,14 @@ func (l *loop) output(x *reply) {
 		return
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		l.fail(err)
+		return
+	}
+	if !os.SameFile(x.file, info) { // the node removes one in which nothing comes for long
+		x.file, x.read = info, 0
+	}
 	for !l.over {
 		n, err := f.ReadAt(l.buf, x.read)
 		x.read += int64(n)
