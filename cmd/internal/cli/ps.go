@@ -66,6 +66,7 @@ func remotePs(ctx context.Context, c *call, timeout time.Duration) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.drop(ctx)) }()
+	c.tellStrangers("ps", c.acquaintance(ctx, e.local), []message.Node{e.all[0].Node}, true)
 	bounded, cancel := context.WithTimeout(ctx, inWhole(timeout))
 	defer cancel()
 	var text bytes.Buffer
