@@ -77,7 +77,8 @@ type Away struct {
 	Linked bool       // this node has a link to the broker, so it is the other one that is away
 	Reason string     // as far as it is known
 	Denied bool       // that is that the broker does not let this node send there
-	Hello  *time.Time // when the other node sent its last hello that came here, if any did
+	Heard  *time.Time // when something of the other node came here last, if anything did
+	Hello  *time.Time // when it sent its last hello that came here, if any did
 	Key    Key        // what is known of its keys
 }
 
@@ -275,7 +276,7 @@ func (l *loop) away(ctx context.Context) (more bool) {
 			}
 		}
 		p := peers[x.Node]
-		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Denied: d.Denied, Hello: p.Hello, Key: p.Key}})
+		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Denied: d.Denied, Heard: p.Heard, Hello: p.Hello, Key: p.Key}})
 	}
 	return more
 }

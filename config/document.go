@@ -222,7 +222,7 @@ func (d *document) known(opts []option) (entries map[string]entry, warnings []st
 		case e.key == nameConfigFolder:
 			problems = append(problems, fmt.Errorf("%s: %s cannot stand in the file that it finds; give -%s or CONFIGFOLDER", e.keyWhere, e.key, e.key))
 		default:
-			problems = append(problems, fmt.Errorf("%s: unknown setting %q; %s", e.keyWhere, clip(e.key), didYouMean(e.key, inFile, "steward -help lists them all")))
+			problems = append(problems, fmt.Errorf("%s: unknown setting %q; %s", e.keyWhere, clip(e.key), DidYouMean(e.key, inFile, "steward -help lists them all")))
 		}
 	}
 	for _, t := range d.tables {

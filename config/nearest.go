@@ -6,9 +6,9 @@ import (
 	"github.com/agext/levenshtein"
 )
 
-// didYouMean returns a question that names the candidate nearest to a misspelled word, or
+// DidYouMean returns a question that names the candidate nearest to a misspelled word, or
 // the hint given when none is near.
-func didYouMean(word string, candidates []string, hint string) string {
+func DidYouMean(word string, candidates []string, hint string) string {
 	// What is a typing error of a name is not much longer than a name; and the distance
 	// of an input of any length costs time.
 	const longest = 64

@@ -41,7 +41,7 @@ func parseFlags(args []string, opts []option) (map[string]string, error) {
 		if fs.Lookup(name) != nil {
 			return nil, fmt.Errorf("-%s: the value is missing", name)
 		}
-		return nil, fmt.Errorf("unknown flag %s; %s", message.Quote(bad), didYouMean(name, names(opts), "steward -help lists them all"))
+		return nil, fmt.Errorf("unknown flag %s; %s", message.Quote(bad), DidYouMean(name, names(opts), "steward -help lists them all"))
 	}
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("unexpected argument %s; the settings of a node are flags, steward -help lists them", message.Quote(maskBrokers(strings.Join(fs.Args(), " "))))
@@ -68,7 +68,7 @@ func parseEnv(env []string, opts []option) (vars map[string]string, warnings []s
 		}
 		vars[name] = value
 		if strings.HasPrefix(name, envPrefix) && !slices.Contains(known, name) && !slices.Contains(foreign, name) {
-			warnings = append(warnings, fmt.Sprintf("environment variable %s is not a setting; %s", message.Quote(name), didYouMean(name, known, "it is not read")))
+			warnings = append(warnings, fmt.Sprintf("environment variable %s is not a setting; %s", message.Quote(name), DidYouMean(name, known, "it is not read")))
 		}
 	}
 	return vars, warnings

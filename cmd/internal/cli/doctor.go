@@ -60,8 +60,8 @@ What cannot be looked at, because of something above it, has no line.`,
 		example: "steward doctor\nsteward doctor -json -timeout 30s -configFolder /etc/steward",
 		exits:   "1 also when a line says fail",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
-			timeout := flags.Duration("timeout", 10*time.Second, "how long to wait for the brokers, and then for central, as a `TIME` such as 30s")
-			older := flags.Duration("older", 10*time.Minute, "warn of messages that wait for longer than this `TIME`, such as 90s or 24h")
+			timeout := duration(flags, "timeout", 10*time.Second, "how long to wait for the brokers, and then for central, as a `TIME` such as 30s")
+			older := duration(flags, "older", 10*time.Minute, "warn of messages that wait for longer than this `TIME`, such as 90s or 24h")
 			return func(ctx context.Context, c *call) error {
 				if *timeout <= 0 {
 					return usageError{errors.New("-timeout has to be above 0")}

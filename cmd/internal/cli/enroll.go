@@ -37,7 +37,7 @@ needs into its configuration. It may be run again with the same token until it h
 stdin: arguments are seen by all users of this machine.`,
 		example: "steward enroll steward1-MIIB...\nsteward enroll - < token.txt",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
-			timeout := flags.Duration("timeout", 30*time.Second, "how long to wait for central, as a `TIME` such as 30s")
+			timeout := duration(flags, "timeout", 30*time.Second, "how long to wait for central, as a `TIME` such as 30s")
 			return func(ctx context.Context, c *call) error { return runEnroll(ctx, c, *timeout) }
 		},
 	}

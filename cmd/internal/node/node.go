@@ -92,6 +92,7 @@ type Node struct {
 	teller    *errorkernel.Teller
 	router    *process.Router
 	progress  process.Progress
+	observer  observer // of progress
 	// errorsSent counts error messages that were put on the way to central.
 	errorsSent atomic.Int64
 	root       *process.Supervisor
@@ -117,6 +118,7 @@ func New(opts Options) (_ *Node, err error) {
 		return nil, errors.New("new node: an option is missing")
 	}
 	n := &Node{opts: opts, cfg: opts.Config, self: opts.Config.NodeName, start: rand.Text()}
+	n.observer.self, n.progress.Observer = n.self, &n.observer
 	n.log = opts.Log.With(logattr.Node(n.self))
 	n.live.Store(n.cfg)
 	defer func() {

@@ -45,7 +45,7 @@ func (n *Node) control() (*process.Supervisor, error) {
 	service, err := checked(func() (process.Service, error) {
 		return control.NewServer(control.Options{
 			Path: filepath.Join(n.cfg.SocketFolder, client.ControlSocket), Access: n.door,
-			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos, Errors: n.errors, Keys: n.keysOfNodes,
+			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos, Heard: n.observer.heard.all, Errors: n.errors, Keys: n.keysOfNodes,
 			Log: n.log.With(logattr.Process("control")),
 		})
 	})
@@ -57,7 +57,8 @@ func (n *Node) control() (*process.Supervisor, error) {
 
 func (n *Node) info() client.NodeInfo {
 	linked, _ := n.Link()
-	return client.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
+	return client.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked,
+		Signatures: n.cfg.Signatures, MethodTimeout: int(n.live.Load().DefaultMethodTimeout / time.Second), DataFolder: n.files.Name()}
 }
 
 // keysOfNodes says of which other nodes keys are known here, or tokens, and what of them.
