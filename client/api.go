@@ -16,10 +16,13 @@ const (
 
 // NodeInfo is what a node says of itself.
 type NodeInfo struct {
-	Node    message.Node `json:"node" doc:"its name"`
-	Central message.Node `json:"central" doc:"the node that gets errors and hellos"`
-	Version string       `json:"version" doc:"of the program"`
-	Linked  bool         `json:"linked" doc:"whether there is a link to the broker"`
+	Node       message.Node `json:"node" doc:"its name"`
+	Central    message.Node `json:"central" doc:"the node that gets errors and hellos"`
+	Version    string       `json:"version" doc:"of the program"`
+	Linked     bool         `json:"linked" doc:"whether there is a link to the broker"`
+	Signatures string       `json:"signatures" doc:"off, sign or require: then nothing is taken from a node of which no key is trusted, no ACK either"`
+	// MethodTimeout is defaultMethodTimeout, as it is now.
+	MethodTimeout int `json:"methodTimeout" doc:"seconds after which a method is ended when its message does not say"`
 	// DataFolder is the folder below which methods write files, from the root of the file system on.
 	DataFolder string `json:"dataFolder" doc:"the folder below which methods write files"`
 }
@@ -51,7 +54,7 @@ type Life struct {
 	Attempts  int            `json:"attempts,omitempty" doc:"to deliver it, or to run it"`
 	Reply     bool           `json:"reply,omitempty" doc:"whether a reply is awaited"`
 	Delivered *time.Time     `json:"delivered,omitempty" doc:"when its ACK came"`
-	Started   *time.Time     `json:"started,omitempty" doc:"when its run began, by the clock of the node that ran it"`
+	Started   *time.Time     `json:"started,omitempty" doc:"when its run began, or its turn came if it was not run, by the clock of the node that ran it"`
 	Ended     *time.Time     `json:"ended,omitempty" doc:"when it ended"`
 }
 
@@ -61,6 +64,7 @@ type Delivery struct {
 	Retries  int        `json:"retries" doc:"attempts that there are, 0 for no end"`
 	Next     *time.Time `json:"next,omitempty" doc:"when the attempt, or the wait before the next one, is over"`
 	Reason   string     `json:"reason,omitempty" doc:"why there was no ACK, as far as that is known"`
+	Denied   bool       `json:"denied,omitempty" doc:"that is that the broker does not let this node send there"`
 	Linked   bool       `json:"linked" doc:"whether there is a link to the broker"`
 }
 
@@ -116,10 +120,11 @@ const (
 	KeyRevoked Key = "revoked" // all are revoked
 )
 
-// Peer is a node that is known here: by a key or a token, by a hello, or since something waits for it.
+// Peer is a node that is known here: by a key or a token, by a hello or anything else that came of it, or since something waits for it.
 type Peer struct {
 	Node    message.Node `json:"node"`
 	Key     Key          `json:"key,omitempty" doc:"trusted; token: nobody has used its token yet; revoked; absent when there is none"`
+	Heard   *time.Time   `json:"heard,omitempty" doc:"when something of it came here last: an ACK or a message, since the node started, or a hello"`
 	Hello   *time.Time   `json:"hello,omitempty" doc:"when its last hello was sent"`
 	Version string       `json:"version,omitempty" doc:"which it said it has"`
 	Text    string       `json:"text,omitempty" doc:"what else it said"`

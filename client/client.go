@@ -342,7 +342,7 @@ func (c *Client) Traffic(ctx context.Context) iter.Seq2[Traffic, error] {
 	return list[Traffic](ctx, c, http.MethodGet, "/v1/traffic", nil, nil)
 }
 
-// Nodes returns the nodes that said hello to this one, or for which something waits, sorted.
+// Nodes returns the nodes that this one knows, sorted: see [Peer].
 func (c *Client) Nodes(ctx context.Context) iter.Seq2[Peer, error] {
 	return list[Peer](ctx, c, http.MethodGet, "/v1/nodes", nil, nil)
 }

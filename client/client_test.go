@@ -15,6 +15,7 @@ import (
 
 	"steward/client"
 	"steward/message"
+	"steward/process"
 )
 
 func nodes(names ...message.Node) []message.Node { return names }
@@ -312,6 +313,30 @@ func TestRepliesOutliveARestartOfTheNode(t *testing.T) {
 	}
 }
 
+// A reply file that was read, and is removed while nothing comes for long, as the node does, is begun again.
+func TestRepliesGoOnInAnotherFile(t *testing.T) {
+	f, c := fleetOf(t, "central", "ship1")
+	hold, asked := filepath.Join(f.dir, "go"), filepath.Join(f.nodes["central"].dir, "var", client.AskedFolder)
+	var got bytes.Buffer
+	for part, err := range c.Run(t.Context(), client.Command{Nodes: nodes("ship1"), Stream: true, Timeout: time.Minute,
+		Args: []string{"sh", "-c", `echo first; while ! test -e "$0"; do sleep 0.02; done; echo second, which is longer`, hold}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Write(part.Output)
+		if got.String() != "first\n" || part.Output == nil {
+			continue
+		}
+		// Aside and not away, so that the file that comes is not taken for this one.
+		if err := errors.Join(os.Rename(asked, asked+".aside"), os.WriteFile(hold, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got.String() != "first\nsecond, which is longer\n" {
+		t.Errorf("%q", &got)
+	}
+}
+
 // However much has come while the reader did other things, it is handed on in pieces, through one buffer.
 func TestSlowReaderOfALargeReplyTakesOnePieceOfMemory(t *testing.T) {
 	_, c := fleetOf(t, "central", "ship1")
@@ -346,6 +371,44 @@ func TestSlowReaderOfALargeReplyTakesOnePieceOfMemory(t *testing.T) {
 		t.Errorf("%d bytes, want %d", total, want)
 	}
 	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Why a node does not take its message may take longer to be known than it takes most nodes to answer.
+func TestReasonThatComesLateIsTold(t *testing.T) {
+	f, c := fleetOf(t, "central")
+	frames := 0
+	subscribed := make(chan process.Subscription, 1)
+	sub, err := f.net.Node("ship9").Subscribe("ship9.REQPing.EventACK", func(process.Delivery) {
+		if frames++; frames == 2 {
+			(<-subscribed).Close() // the next attempt finds nobody
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	subscribed <- sub
+	r, err := c.Ask(t.Context(), client.Message{To: nodes("ship9"), Method: "REQPing", Retries: client.Unlimited, ACKTimeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	told := 0
+	for part, err := range r.Parts(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if part.Away != nil && strings.Contains(part.Away.Reason, "nobody listens") {
+			told++
+			break
+		}
+	}
+	if told != 1 {
+		t.Error("it is not told")
+	}
+	if err := errors.Join(r.Withdraw(t.Context()), r.Close()); err != nil {
 		t.Error(err)
 	}
 }

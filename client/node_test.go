@@ -224,6 +224,7 @@ func (n *node) tree(store *kvstore.Store, files *os.Root, link process.Transport
 		},
 		Tree:   func() process.Tree { return root.Tree() },
 		Hellos: func() ([]control.Hello, error) { return nil, nil },
+		Heard:  func() map[message.Node]time.Time { return nil },
 		Keys:   func() (map[message.Node]client.Key, error) { return nil, nil },
 		Errors: func(ctx context.Context, of message.Node, n int, follow bool, do func(string) error) error {
 			errorLog := methods.ErrorLog{Folder: files.Name(), Node: of, Log: log}

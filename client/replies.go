@@ -26,8 +26,10 @@ const (
 	askedFile = "reply"
 	// outputEvery is how often a reply file is looked at for more.
 	outputEvery = 50 * time.Millisecond
-	// awayAfter is how long a node may take before it is told that it is away.
+	// awayAfter is how long a node may take before it is told that it is away. Why may not be known yet; then it is looked
+	// again after twice that time, and so on up to awayEvery.
 	awayAfter = 500 * time.Millisecond
+	awayEvery = 30 * time.Second
 	// pieceSize bounds what of an output is handed on, and in memory, at a time.
 	pieceSize = 64 << 10
 )
@@ -44,7 +46,9 @@ type Replies struct {
 // reply is that of one node.
 type reply struct {
 	Sent
-	read int64 // bytes of the file
+	file os.FileInfo // that was read last
+	read int64       // bytes of it
+	away bool        // that was told, or it has taken its message
 	end  *Status
 }
 
@@ -62,7 +66,7 @@ type Part struct {
 	ID   message.ID // of the message that was sent there
 	// Output is what came since the last part of this node, 64 KiB at most. It is valid until the loop goes on.
 	Output []byte
-	// Away says that the node does not take its message, which waits. It comes once for a node, after half a second.
+	// Away says that the node does not take its message, which waits. It comes once for a node, after half a second or when it is known why.
 	Away *Away
 	// End is how the message has ended, behind all of its output; its Err is nil if that was well.
 	End *Status
@@ -72,7 +76,9 @@ type Part struct {
 type Away struct {
 	Linked bool       // this node has a link to the broker, so it is the other one that is away
 	Reason string     // as far as it is known
-	Hello  *time.Time // when the other node sent its last hello that came here, if any did
+	Denied bool       // that is that the broker does not let this node send there
+	Heard  *time.Time // when something of the other node came here last, if anything did
+	Hello  *time.Time // when it sent its last hello that came here, if any did
 	Key    Key        // what is known of its keys
 }
 
@@ -161,7 +167,7 @@ func (r *Replies) Parts(ctx context.Context) iter.Seq2[Part, error] {
 		ended := r.ends(waiting, &over)
 		look := time.NewTicker(outputEvery)
 		defer look.Stop()
-		late := time.NewTimer(awayAfter)
+		late, wait := time.NewTimer(awayAfter), awayAfter
 		defer late.Stop()
 		for l.goesOn() {
 			select {
@@ -175,7 +181,10 @@ func (r *Replies) Parts(ctx context.Context) iter.Seq2[Part, error] {
 			case <-look.C:
 				l.outputs()
 			case <-late.C:
-				l.away(ctx)
+				if l.away(ctx) {
+					wait = min(2*wait, awayEvery)
+					late.Reset(wait)
+				}
 			}
 		}
 	}
@@ -240,18 +249,24 @@ func (l *loop) end(x *reply, st Status) {
 	l.hand(x, Part{End: &st})
 }
 
-// away tells of nodes that have not taken their messages.
-func (l *loop) away(ctx context.Context) {
+// away tells of nodes that have not taken their messages, and reports whether of some there is nothing to tell yet.
+func (l *loop) away(ctx context.Context) (more bool) {
 	var peers map[message.Node]Peer
 	for _, x := range l.r.all {
-		if l.over || x.end != nil {
+		if l.over || x.end != nil || x.away {
 			continue
 		}
 		st, err := l.r.c.Status(ctx, x.ID)
 		d := st.Delivery
-		if err != nil || st.Sent == nil || st.Sent.State != message.StateAccepted || d == nil || d.Linked && d.Reason == "" {
+		x.away = err == nil && (st.Sent == nil || st.Sent.State != message.StateAccepted)
+		if x.away {
 			continue
 		}
+		if err != nil || d == nil || d.Linked && d.Reason == "" {
+			more = true
+			continue
+		}
+		x.away = true
 		if peers == nil {
 			peers = map[message.Node]Peer{}
 			for p, err := range l.r.c.Nodes(ctx) { // without them there is less to say
@@ -261,8 +276,9 @@ func (l *loop) away(ctx context.Context) {
 			}
 		}
 		p := peers[x.Node]
-		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Hello: p.Hello, Key: p.Key}})
+		l.hand(x, Part{Away: &Away{Linked: d.Linked, Reason: d.Reason, Denied: d.Denied, Heard: p.Heard, Hello: p.Hello, Key: p.Key}})
 	}
+	return more
 }
 
 func (l *loop) outputs() {
@@ -280,6 +296,7 @@ func (l *loop) output(x *reply) {
 	}
 	f, err := os.Open(x.File)
 	if errors.Is(err, fs.ErrNotExist) {
+		x.file = nil
 		return
 	}
 	if err != nil {
@@ -287,6 +304,14 @@ func (l *loop) output(x *reply) {
 		return
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		l.fail(err)
+		return
+	}
+	if !os.SameFile(x.file, info) { // the node removes one in which nothing comes for long
+		x.file, x.read = info, 0
+	}
 	for !l.over {
 		n, err := f.ReadAt(l.buf, x.read)
 		x.read += int64(n)

@@ -22,9 +22,10 @@ const (
 	NameTaken                      // another node runs under the name of this one
 	RulesFailed                    // the rules of who may do what cannot be read
 	Unproven                       // something is not proven to be from the node that it says to be from
+	WroteStderr                    // a method ended well, and a command of it wrote on stderr
 )
 
-// Event is one failure, as it goes up to the kernel.
+// Event is one failure, or what may be one, as it goes up to the kernel.
 type Event struct {
 	Class   Class
 	Process string // the process it happened in

@@ -301,7 +301,11 @@ func (k *Kernel) logEvent(lvl slog.Level, ev Event, cause string, count int, ids
 	if ev.Stack != "" {
 		attrs = append(attrs, slog.String("stack", ev.Stack))
 	}
-	k.log.LogAttrs(ctx, lvl, "failure reported", attrs...)
+	text := "failure reported"
+	if ev.Class == WroteStderr {
+		text = "command wrote on stderr"
+	}
+	k.log.LogAttrs(ctx, lvl, text, attrs...)
 }
 
 // signal wakes Serve.

@@ -177,12 +177,12 @@ func TestKernelCountsWhatIsReportedByItsClass(t *testing.T) {
 	if counts[errorkernel.ProcessFailed] != 3 || counts[errorkernel.GivenUp] != 1 {
 		t.Errorf("%v", counts)
 	}
-	for class := errorkernel.ProcessFailed; class <= errorkernel.Unproven; class++ {
+	for class := errorkernel.ProcessFailed; class <= errorkernel.WroteStderr; class++ {
 		if _, ok := counts[class]; !ok {
 			t.Errorf("%s is not counted", class)
 		}
 	}
-	if len(counts) != int(errorkernel.Unproven) {
+	if len(counts) != int(errorkernel.WroteStderr) {
 		t.Errorf("%d classes", len(counts))
 	}
 }

@@ -14,6 +14,7 @@ var classNames = [...]string{
 	NameTaken:     "name-taken",
 	RulesFailed:   "rules-failed",
 	Unproven:      "unproven",
+	WroteStderr:   "wrote-stderr",
 }
 
 // String returns the class as it is spelled in log lines and error messages.

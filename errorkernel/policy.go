@@ -20,13 +20,15 @@ func DefaultPolicy(ev Event) Action {
 }
 
 // level is how loud an event is in the local log: error when somebody has to act, warn
-// when the node helps itself.
+// when the node helps itself, info when nothing need be wrong.
 func level(c Class, a Action) slog.Level {
 	switch {
 	case a == Stop, a == Escalate:
 		return slog.LevelError
 	case c == ProcessPanic, c == ProcessStuck, c == StoreFailed, c == GivenUp, c == NameTaken, c == RulesFailed, c == Unproven:
 		return slog.LevelError
+	case c == WroteStderr:
+		return slog.LevelInfo
 	}
 	return slog.LevelWarn
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"steward/errorkernel"
 	"steward/message"
 )
 
@@ -26,6 +27,7 @@ const (
 type ErrorLog struct {
 	Folder string       // the data folder
 	Node   message.Node // of whom the errors are; empty: of all
+	Stderr bool         // with the lines about commands that ended well and wrote on stderr
 	Log    *slog.Logger // what does not work and is tried again
 }
 
@@ -42,7 +44,7 @@ func (e ErrorLog) Last(n int, do func(line string) error) error {
 func (e ErrorLog) last(nodes []string, tails map[string]*tail, n int, do func(line string) error) error {
 	var lines []string
 	for _, node := range nodes {
-		last, err := lastLines(e.file(node), n, tails[node])
+		last, err := e.lastLines(e.file(node), n, tails[node])
 		if err != nil {
 			return err
 		}
@@ -70,6 +72,9 @@ func (e ErrorLog) Follow(ctx context.Context, n int, do func(line string) error)
 	}()
 	emit := func(_ context.Context, body, _ []byte) error {
 		for line := range bytes.Lines(body) {
+			if !e.has(line) {
+				continue
+			}
 			if err := do(string(bytes.TrimSuffix(line, []byte{'\n'}))); err != nil {
 				return err
 			}
@@ -113,6 +118,25 @@ func (e ErrorLog) Follow(ctx context.Context, n int, do func(line string) error)
 	}
 }
 
+// aboutStderr is in a line about a command that ended well and wrote on stderr, before what comes from the command.
+var aboutStderr = []byte(" class=" + errorkernel.WroteStderr.String() + " ")
+
+// has reports whether a line is among those that are read.
+func (e ErrorLog) has(line []byte) bool {
+	head, _, _ := bytes.Cut(line, []byte(" cause="))
+	return e.Stderr || !bytes.Contains(head, aboutStderr)
+}
+
+// count returns how many whole lines of b are among those that are read; the first line of b may not be whole.
+func (e ErrorLog) count(b []byte) (n int) {
+	for line := range bytes.Lines(b) {
+		if e.has(line) && bytes.HasSuffix(line, []byte{'\n'}) {
+			n++
+		}
+	}
+	return n
+}
+
 func (e ErrorLog) file(node string) string {
 	return filepath.Join(e.Folder, errorLogFolder, node, errorLogFile)
 }
@@ -137,7 +161,7 @@ func (e ErrorLog) Nodes() ([]string, error) {
 
 // lastLines returns the last n lines, or all when n is 0, of a file and those that were rotated before it;
 // of one that is followed, those before the place at which that began.
-func lastLines(path string, n int, t *tail) ([]string, error) {
+func (e ErrorLog) lastLines(path string, n int, t *tail) ([]string, error) {
 	if t != nil && len(t.files) == 0 {
 		return nil, nil // it was not there, and is followed from its first line on
 	}
@@ -147,7 +171,7 @@ func lastLines(path string, n int, t *tail) ([]string, error) {
 		if i > 0 {
 			name += "." + strconv.Itoa(i)
 		}
-		older, err := fileLines(name, n-len(lines), n == 0, &t)
+		older, err := e.fileLines(name, n-len(lines), n == 0, &t)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -163,7 +187,7 @@ func lastLines(path string, n int, t *tail) ([]string, error) {
 
 // fileLines returns the last n whole lines of a file, or all. It reads no more of it than it has to. As long as t is
 // not nil, the file may be the one that it follows, or newer.
-func fileLines(path string, n int, all bool, t **tail) ([]string, error) {
+func (e ErrorLog) fileLines(path string, n int, all bool, t **tail) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -182,8 +206,8 @@ func fileLines(path string, n int, all bool, t **tail) ([]string, error) {
 		size, *t = min(size, followed.Offset), nil
 	}
 	var b []byte
-	for from := size; from > 0 && (all || bytes.Count(b, []byte{'\n'}) <= n); {
-		piece := make([]byte, min(from, 64<<10))
+	for from := size; from > 0 && (all || e.count(b) <= n); {
+		piece := make([]byte, min(from, max(64<<10, int64(len(b)))))
 		from -= int64(len(piece))
 		if _, err := f.ReadAt(piece, from); err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
@@ -193,7 +217,9 @@ func fileLines(path string, n int, all bool, t **tail) ([]string, error) {
 	b = b[:bytes.LastIndexByte(b, '\n')+1]
 	var lines []string
 	for line := range bytes.Lines(b) {
-		lines = append(lines, string(bytes.TrimSuffix(line, []byte{'\n'})))
+		if e.has(line) {
+			lines = append(lines, string(bytes.TrimSuffix(line, []byte{'\n'})))
+		}
 	}
 	if !all {
 		lines = lines[max(0, len(lines)-n):]

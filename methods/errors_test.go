@@ -47,18 +47,47 @@ func TestLastErrorsOfAllNodesAreSortedAndReachIntoRotatedFiles(t *testing.T) {
 	}{
 		{"", 0, "1 2 3 4 5 6 7 8"}, {"", 1, "8"}, {"", 5, "4 5 6 7 8"}, {"ship1", 4, "2 4 6 8"}, {"ship1", 100, "1 2 4 6 8"}, {"ship2", 2, "5 7"}, {"ship3", 2, ""},
 	} {
-		var got []string
-		log := methods.ErrorLog{Folder: folder, Node: tt.node, Log: slog.New(slog.DiscardHandler)}
-		if err := log.Last(tt.n, func(line string) error { got = append(got, line[:1]); return nil }); err != nil {
-			t.Fatal(err)
-		}
-		if strings.Join(got, " ") != tt.want {
+		if got := lastErrors(t, methods.ErrorLog{Folder: folder, Node: tt.node}, tt.n); got != tt.want {
 			t.Errorf("%q, %d: %v, want %s", tt.node, tt.n, got, tt.want)
 		}
 	}
 	if err := (methods.ErrorLog{Folder: t.TempDir()}).Last(9, func(string) error { return errors.New("a line") }); err != nil {
 		t.Errorf("no folder: %v", err)
 	}
+}
+
+func TestLastErrorsAreWithoutWhatWasWrittenOnStderrByCommandsThatEndedWell(t *testing.T) {
+	const told, quiet = `%d node=ship1 class=method-failed process=p cause="failed; stderr: class=wrote-stderr "`, `%d node=ship1 class=wrote-stderr process=p cause="done, and wrote on stderr: x"`
+	folder := t.TempDir()
+	errorFile(t, folder, "ship1", ".1", fmt.Sprintf(told, 10), fmt.Sprintf(quiet, 11), fmt.Sprintf(told, 12))
+	var lines []string
+	for i := range 5000 { // more than is read at once
+		lines = append(lines, fmt.Sprintf(quiet, 20000+i))
+	}
+	errorFile(t, folder, "ship1", "", append(append([]string{fmt.Sprintf(told, 13), fmt.Sprintf(told, 14)}, lines...), fmt.Sprintf(told, 30000))...)
+	for n, want := range map[int]string{0: "10 12 13 14 30000", 1: "30000", 2: "14 30000", 4: "12 13 14 30000"} {
+		if got := lastErrors(t, methods.ErrorLog{Folder: folder}, n); got != want {
+			t.Errorf("the last %d: %.100s, want %s", n, got, want)
+		}
+	}
+	if got := lastErrors(t, methods.ErrorLog{Folder: folder, Stderr: true}, 2); got != "24999 30000" {
+		t.Errorf("the last 2 of all: %s", got)
+	}
+}
+
+// lastErrors returns the first words of the last n lines.
+func lastErrors(t *testing.T, log methods.ErrorLog, n int) string {
+	t.Helper()
+	var got []string
+	err := log.Last(n, func(line string) error {
+		word, _, _ := strings.Cut(line, " ")
+		got = append(got, word)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(got, " ")
 }
 
 // Each line comes once: those from before, those that are written while it begins, those of a file that is rotated, and those of

@@ -21,7 +21,7 @@ var _ = register(process.Spec{
 	Name:    "REQTailFile",
 	Summary: "send on the new lines of a file as they come, over rotation and truncation, until the timeout",
 	Details: "The path is one on that node, relative to the folder in which the node was started, and not confined to the data " +
-		"folder. `methodTimeout` is how long the tail goes on; its end is no failure.",
+		"folder. `methodTimeout` is how long the tail goes on; its end is no failure, unless the file never was there until then.",
 	Args:     "FILE",
 	MinArgs:  1,
 	Kind:     message.EventACK,
@@ -32,7 +32,7 @@ var _ = register(process.Spec{
 	Run:      tailFile,
 })
 
-// tailFile ends at its timeout, which is no failure. It sends on what was written until then
+// tailFile ends at its timeout, which is no failure if there was a file. It sends on what was written until then
 // also when the ring buffer is full at that moment.
 func tailFile(ctx context.Context, c *process.Call) (process.Outcome, error) {
 	none := process.Outcome{Exit: -1}

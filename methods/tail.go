@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"steward/message"
 )
 
 // tail follows the file under a path, whatever becomes of it.
@@ -29,6 +31,7 @@ type tail struct {
 	log  *slog.Logger
 
 	files   []*followed // in the order in which they are read
+	seen    bool        // there was one
 	trouble error       // what went wrong in the last look, nil for nothing
 	told    string      // the trouble that was logged last
 }
@@ -65,7 +68,7 @@ func (t *tail) begin(ctx context.Context) error {
 	case err != nil:
 		return err
 	default:
-		t.files = []*followed{f}
+		t.files, t.seen = []*followed{f}, true
 		if err := f.toEnd(); err != nil {
 			return err
 		}
@@ -79,6 +82,7 @@ func (t *tail) resume(note []byte) error {
 	if err := json.Unmarshal(note, &n); err != nil {
 		return fmt.Errorf("read note: %w", err)
 	}
+	t.seen = len(n.Files) > 0 // no note is made when the last one is forgotten
 	for _, p := range n.Files {
 		f := t.find(p, true)
 		if f == nil {
@@ -127,7 +131,7 @@ func (t *tail) look() (found bool) {
 	if err == nil && i < 0 {
 		var f *followed
 		if f, err = follow(t.path); err == nil {
-			i, found = len(t.files), true
+			i, found, t.seen = len(t.files), true, true
 			t.files = append(t.files, f)
 		}
 	}
@@ -298,7 +302,7 @@ func (t *tail) flush(ctx context.Context, f *followed) error {
 	return t.emit(ctx, append(b, '\n'), t.note())
 }
 
-// end sends on what there is. The error is about a file that could not be read to its end.
+// end sends on what there is. The error is about a file that could not be read to its end, or never was there.
 func (t *tail) end(ctx context.Context) error {
 	if err := t.poll(ctx); err != nil {
 		return err
@@ -310,6 +314,9 @@ func (t *tail) end(ctx context.Context) error {
 	}
 	if t.trouble != nil && !errors.Is(t.trouble, fs.ErrNotExist) {
 		return fmt.Errorf("tail %w", fileError("read", t.path, t.trouble))
+	}
+	if !t.seen {
+		return fmt.Errorf("tail %s: the file was never there", message.Quote(t.path))
 	}
 	return nil
 }

@@ -125,6 +125,46 @@ func TestTailTellsAtItsEndWhatWasWrongWithItsFile(t *testing.T) {
 	}
 }
 
+// A path with a slip in it is not told apart from a file that is still to come before the end, which says so.
+// A file that was there once makes a good end, also when it is gone, and the node was down since.
+func TestTailOfAFileThatNeverWasThereFailsAtItsEnd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "none.log")
+	tail := func(noted []byte) (note []byte, err error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		c := newBench(t).call(message.Message{Data: []string{path}})
+		c.Noted, note = noted, noted
+		c.EmitNoting = func(_ context.Context, _, n []byte) error {
+			note = n
+			return nil
+		}
+		_, err = spec(t, "REQTailFile").Run(ctx, c)
+		return note, err
+	}
+	note, err := tail(nil)
+	if err == nil || !strings.Contains(err.Error(), "the file was never there") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := tail(note); err == nil || !strings.Contains(err.Error(), "the file was never there") {
+		t.Errorf("after a restart: %v", err)
+	}
+	if err := os.WriteFile(path, []byte("a line\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if note, err = tail(note); err != nil {
+		t.Errorf("when it has come: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	// The file that was read is not found again, and is forgotten.
+	for range 2 {
+		if note, err = tail(note); err != nil {
+			t.Errorf("when it is gone: %v", err)
+		}
+	}
+}
+
 func TestTailStopsWhenItsLinesCannotBeStored(t *testing.T) {
 	full := errors.New("disk failed")
 	c, _ := tailCall(t, message.Message{Data: []string{filepath.Join(t.TempDir(), "none")}})

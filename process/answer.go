@@ -11,12 +11,17 @@ import (
 	"steward/message/wire"
 )
 
-// answer deals with an ack, or with the notice that nobody listens.
+// answer deals with an ack, or with the notice that nobody listens, or that nothing is let through.
 func (p *Publisher) answer(a ackOrNothing) error {
+	if a.denied {
+		p.deny()
+		return nil
+	}
 	if a.unproven != nil { // perhaps somebody else's: it counts for nothing but a text
 		p.reason = "its answer is not believed: " + a.unproven.Error()
 		return nil
 	}
+	p.denied = false
 	if a.ack == nil {
 		// The attempt is counted when its time is up; until then the receiver may come.
 		p.probing = true
@@ -75,6 +80,27 @@ func (p *Publisher) answer(a ackOrNothing) error {
 		p.cursor, p.more = p.base(), true
 	}
 	return nil
+}
+
+// deny deals with a broker that does not let a frame through. Its permissions may be mended at any moment,
+// so it is tried again like what nobody listens to, one message at a time. It is reported once for as long as it lasts.
+func (p *Publisher) deny() {
+	p.probing, p.passed = true, false
+	if p.denied {
+		return
+	}
+	p.denied = true
+	p.r.opts.Report.Report(errorkernel.Event{Class: errorkernel.LinkFailed, Process: "publisher", Subject: p.subject,
+		From: p.r.opts.Self, Method: p.rt.stream.Method, Err: fmt.Errorf("%s, and what is for it waits; by default nodes "+
+			"may send to central only, and no commands: embeddedBrokerReach on central, or the permissions at another broker, say who may send what", p.why())})
+}
+
+// why is what is known of why there is no ack.
+func (p *Publisher) why() string {
+	if p.denied {
+		return "the broker does not let this node send to " + string(p.rt.stream.Peer)
+	}
+	return p.reason
 }
 
 // renumber takes note of the number of the receiver's start that came with an ack. It reports

@@ -21,6 +21,8 @@ type Outlook struct {
 	Next time.Time
 	// Reason is what is known of why there was no ACK.
 	Reason string
+	// Denied: the reason is that the broker does not let this node send there.
+	Denied bool
 	// Linked: there is a link to the broker.
 	Linked bool
 }
@@ -52,7 +54,7 @@ func (r *Router) Outlook(ctx context.Context, id kvstore.Stream, about message.I
 
 func (p *Publisher) outlook(about message.ID) Outlook {
 	up, _ := p.link()
-	o := Outlook{Reason: p.reason, Linked: up}
+	o := Outlook{Reason: p.why(), Denied: p.denied, Linked: up}
 	i := 0
 	if !about.IsZero() {
 		i = slices.IndexFunc(p.inflight, func(f flight) bool { return f.id == about })

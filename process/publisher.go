@@ -50,6 +50,8 @@ type Publisher struct {
 	held     bool      // nothing is sent before resume and without a link, then all in flight again
 	rewound  uint64    // the gap that was answered by sending again
 	reason   string    // what the last answer that was no ack said
+	denied   bool      // the broker does not let frames of this stream through, which was reported
+	passed   bool      // it has said nothing about those sent since it last refused one
 	began    time.Time // when this publisher did
 	deadline time.Time // the first due of all in flight; zero: not waiting for an ack
 	resume   time.Time // before this nothing is sent; zero: at once
@@ -373,6 +375,7 @@ func (p *Publisher) sendFrame(queue []kvstore.Queued) error {
 	if err := p.r.opts.Transport.Publish(p.subject, reply, data); err != nil {
 		return err
 	}
+	p.passed = true
 	p.track(queue, len(data))
 	p.cursor = last + 1
 	if p.deadline.IsZero() {
@@ -437,10 +440,10 @@ func (p *Publisher) timeout() error {
 	if p.held {
 		return nil
 	}
-	why := p.reason
-	if why == "" {
-		why = "no answer from " + string(p.rt.stream.Peer)
+	if p.passed {
+		p.denied = false
 	}
+	why := cmp.Or(p.why(), "no answer from "+string(p.rt.stream.Peer))
 	now := time.Now()
 	due := func(f *flight) bool { return !now.Before(f.due) }
 	for i := range p.inflight {
@@ -506,10 +509,10 @@ func (p *Publisher) last(f *flight) string {
 	switch {
 	case !up:
 		return "there is no link to the broker"
-	case p.reason == "" && f.attempts > 0:
+	case p.why() == "" && f.attempts > 0:
 		return "no answer from " + string(p.rt.stream.Peer)
 	}
-	return p.reason
+	return p.why()
 }
 
 // giveUp ends the messages in flight for which end has a code. It returns when that is on

@@ -127,8 +127,10 @@ type route struct {
 	listens bool
 }
 
-// ackOrNothing is an ack, or why it is not believed, or the link's notice that nobody listens (nil).
+// ackOrNothing is an ack, or why it is not believed, or that the broker did not let the frame through, or
+// the link's notice that nobody listens (nil).
 type ackOrNothing struct {
+	denied   bool
 	ack      *wire.Ack
 	proof    proof
 	unproven *unproven
@@ -521,6 +523,26 @@ func (r *Router) answer(d Delivery) {
 	case rt.acks <- a:
 	default: // acks are cumulative; the next one, or the next attempt, makes up for it
 	}
+}
+
+// Denied takes note that the broker did not let this node send on subject, by its permissions. It reports
+// whether that is a stream with a publisher, which makes it known. It never blocks.
+func (r *Router) Denied(subject string) bool {
+	s, err := message.ParseSubject(subject)
+	if err != nil {
+		return false
+	}
+	r.mu.Lock()
+	rt := r.routes[kvstore.Stream{Peer: s.Node, Method: s.Method}]
+	known := rt != nil && r.byToken[rt.token] != nil && s.Kind == r.opts.Kind(s.Method)
+	r.mu.Unlock()
+	if known {
+		select {
+		case rt.acks <- ackOrNothing{denied: true}:
+		default: // the next attempt is not let through either
+		}
+	}
+	return known
 }
 
 // openAck checks and decodes an ack. What makes no sense is reported, and nothing.

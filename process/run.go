@@ -169,16 +169,18 @@ func (s *Subscriber) badEnd(f *kvstore.Finished) (ev errorkernel.Event, bad bool
 	if res.OK() && len(res.Stderr) == 0 {
 		return ev, false
 	}
-	text := res.Text
-	if len(res.Stderr) > 0 {
-		if text != "" {
-			text += "; "
-		}
-		text += "stderr: " + excerpt(res.Stderr, res.StderrSize)
+	class, text := errorkernel.MethodFailed, string(res.Code)+": "+res.Text
+	switch stderr := "stderr: " + excerpt(res.Stderr, res.StderrSize); {
+	case res.OK():
+		class, text = errorkernel.WroteStderr, "done, and wrote on "+stderr
+	case len(res.Stderr) > 0 && res.Text == "":
+		text += stderr
+	case len(res.Stderr) > 0:
+		text += "; " + stderr
 	}
-	return errorkernel.Event{Class: errorkernel.MethodFailed, Process: s.process, ID: m.ID, From: m.From, Method: m.Method,
+	return errorkernel.Event{Class: class, Process: s.process, ID: m.ID, From: m.From, Method: m.Method,
 		Subject: message.Subject{Node: s.opts.Env.Self, Method: m.Method, Kind: s.opts.Spec.Kind}.String(),
-		Err:     fmt.Errorf("%s: %s", res.Code, text), At: time.Now()}, true
+		Err:     errors.New(text), At: time.Now()}, true
 }
 
 // excerpt is the beginning of an output for an error line, which says how much is missing.

@@ -41,6 +41,9 @@ func ParsePublicKey(s string) (PublicKey, error) {
 	if _, _, err := nkeys.DecodeSeed([]byte(s)); err == nil {
 		return k, fmt.Errorf("%w key: it is a private one, which nobody else should see; want the public one, which begins with U", message.ErrInvalid)
 	}
+	if len(s) == 56 && s[0] == 'U' {
+		return PublicKey{}, fmt.Errorf("%w key %s: a character in it is wrong", message.ErrInvalid, message.Quote(s))
+	}
 	return PublicKey{}, fmt.Errorf("%w key %s: want the public key of a node, 56 characters that begin with U", message.ErrInvalid, message.Quote(s))
 }
 

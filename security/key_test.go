@@ -120,6 +120,26 @@ func TestPublicKeyComesBackFromItsText(t *testing.T) {
 	}
 }
 
+// A key with a slip in it is told apart from what is no key.
+func TestPublicKeyWithAWrongCharacterIsToldSo(t *testing.T) {
+	text := newKey(t).Public().String()
+	other := "A"
+	if text[30] == 'A' {
+		other = "B"
+	}
+	for _, c := range []struct{ text, want string }{
+		{text[:30] + other + text[31:], "a character in it is wrong"},
+		{text[:55] + "1", "a character in it is wrong"},
+		{text[:55], "want the public key of a node, 56 characters that begin with U"},
+		{text + "A", "want the public key of a node, 56 characters that begin with U"},
+		{"A" + text[1:], "want the public key of a node, 56 characters that begin with U"},
+	} {
+		if _, err := security.ParsePublicKey(c.text); !errors.Is(err, message.ErrInvalid) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.text, err)
+		}
+	}
+}
+
 func TestKeyIsMadeOnceAndComesBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "etc", "node.key")
 	if _, err := security.LoadKey(path); !errors.Is(err, fs.ErrNotExist) {

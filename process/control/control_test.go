@@ -99,6 +99,7 @@ func serve(t *testing.T, change ...func(*control.Options)) *node {
 		Info:   func() client.NodeInfo { return client.NodeInfo{Node: "central", Central: "central"} },
 		Tree:   func() process.Tree { return process.Tree{Name: "central"} },
 		Hellos: func() ([]control.Hello, error) { return nil, nil },
+		Heard:  func() map[message.Node]time.Time { return nil },
 		Errors: func(context.Context, message.Node, int, bool, func(string) error) error { return nil },
 		Keys:   func() (map[message.Node]client.Key, error) { return nil, nil },
 		Log:    slog.New(slog.DiscardHandler),
@@ -184,7 +185,7 @@ func TestSocketIsPrivateAndGoesWithTheServer(t *testing.T) {
 	}
 	second, err := control.NewServer(control.Options{Path: n.path, Store: n.store, Queue: queue{}, Progress: n.progress,
 		Info: func() client.NodeInfo { return client.NodeInfo{} }, Tree: func() process.Tree { return process.Tree{} },
-		Hellos: func() ([]control.Hello, error) { return nil, nil }, Errors: func(context.Context, message.Node, int, bool, func(string) error) error { return nil }, Keys: func() (map[message.Node]client.Key, error) { return nil, nil }, Log: slog.New(slog.DiscardHandler)})
+		Hellos: func() ([]control.Hello, error) { return nil, nil }, Heard: func() map[message.Node]time.Time { return nil }, Errors: func(context.Context, message.Node, int, bool, func(string) error) error { return nil }, Keys: func() (map[message.Node]client.Key, error) { return nil, nil }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,6 +75,8 @@ type Options struct {
 	Tree     func() process.Tree
 	// Hellos returns the last hello of each node, in any order.
 	Hellos func() ([]Hello, error)
+	// Heard returns when something of other nodes came here last, since the start.
+	Heard func() map[message.Node]time.Time
 	// Errors calls do with the last n lines of the error log, 0 being all, about one node, or about all when that is
 	// empty. With follow it goes on until ctx ends, and 0 is none.
 	Errors func(ctx context.Context, of message.Node, n int, follow bool, do func(line string) error) error
@@ -93,7 +95,7 @@ type Server struct {
 // NewServer checks the options. Nothing is opened before Serve.
 func NewServer(opt Options) (*Server, error) {
 	switch {
-	case opt.Info == nil, opt.Store == nil, opt.Queue == nil, opt.Progress == nil, opt.Tree == nil, opt.Hellos == nil, opt.Errors == nil, opt.Keys == nil, opt.Log == nil:
+	case opt.Info == nil, opt.Store == nil, opt.Queue == nil, opt.Progress == nil, opt.Tree == nil, opt.Hellos == nil, opt.Heard == nil, opt.Errors == nil, opt.Keys == nil, opt.Log == nil:
 		return nil, errors.New("control: an option is missing")
 	}
 	if err := ingress.CheckDoor(opt.Path); err != nil {

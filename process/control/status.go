@@ -228,7 +228,7 @@ func (s *Server) delivery(ctx context.Context, id kvstore.Stream, q *kvstore.Que
 	if !ok {
 		return nil
 	}
-	return &client.Delivery{Attempts: o.Attempts, Retries: q.Retries, Next: timeOf(o.Next), Reason: o.Reason, Linked: o.Linked}
+	return &client.Delivery{Attempts: o.Attempts, Retries: q.Retries, Next: timeOf(o.Next), Reason: o.Reason, Denied: o.Denied, Linked: o.Linked}
 }
 
 // lookAtRun adds what a message that waits here for its method is, and when its run began.
@@ -287,7 +287,7 @@ func decode(id kvstore.Stream, q *kvstore.Queued) (*message.Message, error) {
 	return m, nil
 }
 
-// nodes answers which nodes said hello here, and for whom something waits.
+// nodes answers which nodes are known here, and for whom something waits.
 func (s *Server) nodes(a *answer, _ *http.Request) error {
 	hellos, err := s.opt.Hellos()
 	if err != nil {
@@ -303,6 +303,12 @@ func (s *Server) nodes(a *answer, _ *http.Request) error {
 	for _, h := range hellos {
 		p := peer(h.Node)
 		p.Hello, p.Version, p.Text = timeOf(h.At), h.Version, h.Text
+		p.Heard = p.Hello
+	}
+	for n, at := range s.opt.Heard() {
+		if p := peer(n); p.Heard == nil || at.After(*p.Heard) {
+			p.Heard = timeOf(at)
+		}
 	}
 	keys, err := s.opt.Keys()
 	if err != nil {

@@ -37,6 +37,8 @@ type Answer struct {
 	Key     string `json:"key"`     // of the node
 	// Refused says for people why not; empty: the node is enrolled.
 	Refused string `json:"refused,omitempty"`
+	// Revoked: it was for the key, which is revoked, so that the node needs another one.
+	Revoked bool `json:"revoked,omitempty"`
 	// Signatures is the setting for the node.
 	Signatures string `json:"signatures,omitempty"`
 	// Rules are those of who may do what on a new node; empty: central has none for it.

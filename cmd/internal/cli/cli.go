@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"steward/client"
 	"steward/methods"
@@ -147,14 +148,17 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 		return exitInterrupted
 	}
 	var status exitStatus
-	if errors.As(err, &status) {
-		return int(status)
-	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(stderr, "steward: %s\n", line)
+	said := errors.As(err, &status)
+	if !said {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			fmt.Fprintf(stderr, "steward: %s\n", line)
+		}
 	}
 	if hint := hintOf(err); hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", hint)
+	}
+	if said {
+		return int(status)
 	}
 	if errors.As(err, &usage) {
 		return exitUsage
@@ -165,6 +169,9 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 	}
 	return exitFailed
 }
+
+// sameSignal is how long another signal belongs to the first one: timeout(1) signals its child, and then the group of it.
+const sameSignal = 300 * time.Millisecond
 
 // untilSignal returns a context that ends with the first interrupt. The second one ends the
 // program. stop is called once.
@@ -180,11 +187,18 @@ func untilSignal(parent context.Context) (_ context.Context, stop func()) {
 		case <-signals:
 			cancel()
 		}
-		select {
-		case <-over:
-		case sig := <-signals:
-			methods.KillCommands()
-			endBy(sig)
+		for began := time.Now(); ; {
+			select {
+			case <-over:
+				return
+			case sig := <-signals:
+				if time.Since(began) < sameSignal {
+					continue
+				}
+				methods.KillCommands()
+				endBy(sig)
+				return
+			}
 		}
 	}()
 	return ctx, func() {
@@ -210,12 +224,14 @@ func dispatch(ctx context.Context, args []string, s streams) error {
 	if args[0] == "help" {
 		return help(s.out)
 	}
+	names := []string{"help"}
 	for _, c := range commands() {
 		if c.name == args[0] {
 			return c.run(ctx, args[1:], s)
 		}
+		names = append(names, c.name)
 	}
-	return usageError{hinted{fmt.Errorf("%q is not a command", args[0]), "steward help lists them"}}
+	return usageError{hinted{fmt.Errorf("%q is not a command%s", args[0], nearest(args[0], names)), "steward help lists them"}}
 }
 
 // Version is that of the module, or of the commit that the program was built from.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"reflect"
 	"slices"
@@ -19,7 +20,7 @@ node do so through ` + "`<socketFolder>/control.sock`" + `, which is for whom ` 
 this. ` + "`-configFolder`" + ` or ` + "`-socketFolder`" + ` says which node is meant; without them it is the one that is started in the current folder.
 Folders in a configuration that do not begin at the root are seen from the current folder: a node of another name that answers there is an error.
 
-Flags have one dash or two, and stand before or behind the arguments. What was asked for goes to stdout, everything else to stderr: an error as
+Flags have one dash or two, and stand before or behind the arguments. A TIME is 90s, 10m or 1h; a number alone is seconds. What was asked for goes to stdout, everything else to stderr: an error as
 ` + "`steward: what: why`" + `, with ` + "`hint:`" + ` where there is something to do about it.
 
 **Exit codes** are 0 done, 1 failed, 2 usage, 3 some nodes did not answer, 4 denied, 5 timed out, 130 interrupted. Each command
@@ -141,6 +142,36 @@ func TestOperationsAreComplete(t *testing.T) {
 				}
 				seen[name] = true
 			}
+		}
+	}
+}
+
+// What the help of run says of the time that a command has is what a node begins with.
+func TestRunNamesTheDefaultTime(t *testing.T) {
+	cfg, err := configFrom(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if about := strings.Join(strings.Fields(runOperation().about), " "); !strings.Contains(about, fmt.Sprintf("ended after %v (defaultMethodTimeout", cfg.DefaultMethodTimeout)) {
+		t.Errorf("got %q, and a command has %v", about, cfg.DefaultMethodTimeout)
+	}
+}
+
+// A flag that has a value when nobody gives one says which.
+func TestFlagsNameTheirDefaults(t *testing.T) {
+	for _, c := range commands() {
+		for _, o := range c.operations {
+			flags, _ := o.flags(&call{})
+			said := map[string]string{}
+			for _, line := range flagLines(flags) {
+				name, _, _ := strings.Cut(line[0], " ")
+				said[name] = line[1]
+			}
+			flags.VisitAll(func(f *flag.Flag) {
+				if none := f.DefValue == "" || f.DefValue == "0" || f.DefValue == "false"; !none && !strings.Contains(said["-"+f.Name], "default "+f.DefValue) {
+					t.Errorf("%s: -%s is %s, and its help says %q", o.name, f.Name, f.DefValue, said["-"+f.Name])
+				}
+			})
 		}
 	}
 }

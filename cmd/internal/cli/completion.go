@@ -130,6 +130,9 @@ func (c *call) candidates(ctx context.Context, before []string, last string) ([]
 		}
 		return dashed(names, last), nil
 	}
+	if begun := new(call); op.takesCommand && begun.parse(flags, before[1:], true) == nil && len(begun.args) > 0 {
+		return nil, nil // the command
+	}
 	switch op.values {
 	case "nodes":
 		return append(c.nodeNames(ctx), more...), nil
@@ -157,7 +160,7 @@ func namedOperation(words []string) (op *operation, rest, more []string) {
 			if several && len(words) == 1 {
 				more = append(more, sub)
 			}
-			if several && len(words) > 1 && words[1] == sub {
+			if len(words) > 1 && o.called(words[1]) {
 				return o, words[1:], nil
 			}
 		}

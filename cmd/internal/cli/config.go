@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"steward/cmd/internal/node"
 	"steward/config"
@@ -106,7 +108,7 @@ func configShow(c *call) error {
 	}
 	for _, name := range names {
 		if !known[name] {
-			return usageError{hinted{fmt.Errorf("there is no setting %q", name), "steward config show lists them"}}
+			return usageError{hinted{fmt.Errorf("there is no setting %q%s", name, nearest(name, slices.Collect(maps.Keys(known)))), "steward config show lists them"}}
 		}
 	}
 	return t.flush()

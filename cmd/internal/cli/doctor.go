@@ -54,14 +54,14 @@ func doctorOperation() operation {
 		short: "what is wrong with the node here, and what to do about it",
 		about: `doctor looks at all that a node needs and says how it is, a line for each: settings, rules, files, keys, folders,
 room on the disk, who else is let in, its brokers and what they allow, the node itself and its ports, what waits there
-for long or for a node without a key that counts, and a message to central and back, which also shows whether the clocks
+for long, or for a node without a key that counts or to which the broker lets nothing through, and a message to central and back, which also shows whether the clocks
 agree. It changes nothing, and connects to the brokers beside the node, which keeps its name.
 What cannot be looked at, because of something above it, has no line.`,
 		example: "steward doctor\nsteward doctor -json -timeout 30s -configFolder /etc/steward",
 		exits:   "1 also when a line says fail",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
-			timeout := flags.Duration("timeout", 10*time.Second, "how long to wait for the brokers, and then for central, as a `TIME` such as 30s")
-			older := flags.Duration("older", 10*time.Minute, "warn of messages that wait for longer than this `TIME`, such as 90s or 24h")
+			timeout := duration(flags, "timeout", 10*time.Second, "how long to wait for the brokers, and then for central, as a `TIME` such as 30s")
+			older := duration(flags, "older", 10*time.Minute, "warn of messages that wait for longer than this `TIME`, such as 90s or 24h")
 			return func(ctx context.Context, c *call) error {
 				if *timeout <= 0 {
 					return usageError{errors.New("-timeout has to be above 0")}
@@ -345,11 +345,20 @@ func (x *examination) node(ctx context.Context) (client.NodeInfo, bool) {
 	return info, true
 }
 
-// queue looks for messages that wait for longer than that, and for those that wait for a node of which no key counts.
+// queue looks for messages that wait for longer than that, and for those that wait for a node of which no key counts, or
+// to which the broker lets nothing through.
 func (x *examination) queue(ctx context.Context, older time.Duration) {
 	local := client.New(x.cfg.SocketFolder)
 	defer local.Close()
 	waiting, stuck := uint64(0), 0
+	denied := map[message.Node]bool{}
+	for s, err := range local.Queue(ctx, client.Filter{}) {
+		if err != nil {
+			x.say("queue", stateFail, "", "%v", err)
+			return
+		}
+		denied[s.To] = denied[s.To] || s.Delivery != nil && s.Delivery.Denied
+	}
 	for p, err := range local.Nodes(ctx) {
 		if err != nil {
 			x.say("queue", stateFail, "", "%v", err)
@@ -363,6 +372,9 @@ func (x *examination) queue(ctx context.Context, older time.Duration) {
 		switch since := time.Since(*p.Oldest); {
 		case p.Key == client.KeyRevoked:
 			hint = fmt.Sprintf("steward queue rm -to %s takes them off, steward enroll with a new token lets it in again", p.Node)
+		case denied[p.Node]:
+			why += ", the broker does not let this node send there"
+			hint = hintReach
 		case p.Key == "" && x.cfg.Signatures == "require" && p.Node != x.cfg.NodeName:
 			why += ", none of its keys is trusted here"
 			hint = fmt.Sprintf("steward keys trust %s KEY if it may have them, steward queue rm -to %s takes them off", p.Node, p.Node)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"time"
@@ -22,7 +21,7 @@ func emulateOperation() operation {
 all of them takes, what the broker needs, how they come back when it was away. Each is a node
 like any other, with folders and a database of its own, but without metrics, keys and signatures: against a broker
 that asks for logins, give -nkeySeedFile behind --, with a key that is trusted for all of their names. It prints when all are connected, and each time
-when links are lost or all are back, until Ctrl-C.`,
+when links are lost or all are back, until Ctrl-C; and why, when not all are connected for five seconds.`,
 		example: "steward emulate -nodes 1000 -brokerAddress=10.0.0.1:4222 -centralNodeName=central",
 		exits:   "0 ended by Ctrl-C when all were connected once",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
@@ -77,34 +76,57 @@ func (e *emulation) run(ctx context.Context, c *call) (err error) {
 	if err != nil {
 		return err
 	}
-	return watchLinks(ctx, nodes.nodes, began, c.out)
+	w := linkWatch{nodes: nodes.nodes, s: c.streams, since: began, told: map[string]bool{},
+		hint: fmt.Sprintf("what each node is to be given goes behind --, as in steward emulate -nodes %d -brokerAddress=%s -- -rootCAPath=FILE -nkeySeedFile=FILE", e.count, e.brokers)}
+	return w.run(ctx)
 }
 
-// linksEvery is how often the links are looked at. A goroutine for each node would see more, and
-// would make each node look larger than it is.
-const linksEvery = 20 * time.Millisecond
+const (
+	// linksEvery is how often the links are looked at. A goroutine for each node would see more, and
+	// would make each node look larger than it is.
+	linksEvery = 20 * time.Millisecond
+	// troubleEvery is after which time it is said why not all are connected, and how often that may change.
+	troubleEvery = 5 * time.Second
+)
 
-// watchLinks says when all nodes are connected, and when they no longer are, until ctx ends.
-func watchLinks(ctx context.Context, nodes []*localNode, since time.Time, out io.Writer) error {
+// linkWatch says when all nodes are connected, when they no longer are, and why they are not for long.
+type linkWatch struct {
+	nodes []*localNode
+	s     streams
+	since time.Time // when it began that not all are
+	hint  string
+	told  map[string]bool // troubles since then
+}
+
+// run watches until ctx ends.
+func (w *linkWatch) run(ctx context.Context) error {
 	tick := time.NewTicker(linksEvery)
 	defer tick.Stop()
+	trouble := time.NewTicker(troubleEvery)
+	defer trouble.Stop()
 	for all, once := false, false; ; {
 		up := 0
-		for _, n := range nodes {
+		for _, n := range w.nodes {
 			if is, _ := n.Link(); is {
 				up++
 			}
 		}
-		switch now := up == len(nodes); {
+		switch now := up == len(w.nodes); {
 		case now && !all:
-			fmt.Fprintf(out, "all %d nodes are connected, after %.2f s\n", up, time.Since(since).Seconds())
+			fmt.Fprintf(w.s.out, "all %d nodes are connected, after %.2f s\n", up, time.Since(w.since).Seconds())
 			all, once = true, true
+			clear(w.told)
 		case !now && all:
-			fmt.Fprintf(out, "links are lost: %d of %d nodes are connected\n", up, len(nodes))
-			all, since = false, time.Now()
+			fmt.Fprintf(w.s.out, "links are lost: %d of %d nodes are connected\n", up, len(w.nodes))
+			all, w.since = false, time.Now()
+			trouble.Reset(troubleEvery)
 		}
 		select {
 		case <-tick.C:
+		case <-trouble.C:
+			if !all {
+				w.tellTrouble(up)
+			}
 		case <-ctx.Done():
 			if once {
 				return nil
@@ -112,4 +134,32 @@ func watchLinks(ctx context.Context, nodes []*localNode, since time.Time, out io
 			return ctx.Err()
 		}
 	}
+}
+
+// tellTrouble says why most of those that are not connected are not, unless it has said just that.
+func (w *linkWatch) tellTrouble(up int) {
+	reasons, why := map[string]int{}, ""
+	for _, n := range w.nodes {
+		is, _ := n.Link()
+		if err := n.LinkTrouble(); !is && err != nil {
+			reasons[err.Error()]++
+		}
+	}
+	for r, n := range reasons {
+		if n > reasons[why] || n == reasons[why] && r < why {
+			why = r
+		}
+	}
+	if why == "" {
+		why = "no answer of the broker yet"
+	}
+	text := fmt.Sprintf("%d of %d nodes are connected: %s", up, len(w.nodes), why)
+	if w.told[text] {
+		return
+	}
+	fmt.Fprintf(w.s.err, "steward: emulate: %s\n", text)
+	if len(w.told) == 0 {
+		fmt.Fprintf(w.s.err, "hint: %s\n", w.hint)
+	}
+	w.told[text] = true
 }

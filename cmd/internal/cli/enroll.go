@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"steward/client"
 	"steward/cmd/internal/node"
 	"steward/config"
 	"steward/errorkernel"
@@ -36,7 +37,7 @@ needs into its configuration. It may be run again with the same token until it h
 stdin: arguments are seen by all users of this machine.`,
 		example: "steward enroll steward1-MIIB...\nsteward enroll - < token.txt",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
-			timeout := flags.Duration("timeout", 30*time.Second, "how long to wait for central, as a `TIME` such as 30s")
+			timeout := duration(flags, "timeout", 30*time.Second, "how long to wait for central, as a `TIME` such as 30s")
 			return func(ctx context.Context, c *call) error { return runEnroll(ctx, c, *timeout) }
 		},
 	}
@@ -70,8 +71,11 @@ func runEnroll(ctx context.Context, c *call, timeout time.Duration) error {
 	defer cancel()
 	answer, err := ask(ctx, token, key)
 	if err == nil && answer.Refused != "" {
-		err = hinted{fmt.Errorf("%s refuses to enrol %s: %s", token.Central, token.Node, answer.Refused),
-			"steward token new -node " + string(token.Node) + ", on " + string(token.Central) + ", makes another token"}
+		hint := "steward token new -node " + string(token.Node) + ", on " + string(token.Central) + ", makes another token"
+		if answer.Revoked {
+			hint = fmt.Sprintf("mv %s %s.old, then the same token again", cfg.NodeKeyFile, cfg.NodeKeyFile)
+		}
+		err = hinted{fmt.Errorf("%s refuses to enrol %s: %s", token.Central, token.Node, answer.Refused), hint}
 	}
 	rules := ""
 	if err == nil {
@@ -88,8 +92,22 @@ func runEnroll(ctx context.Context, c *call, timeout time.Duration) error {
 	if c.configFolder != "" {
 		start += " -configFolder=" + c.configFolder
 	}
-	_, err = fmt.Fprintf(c.out, "enrolled as %s at %s; %s: %s\n%sstart the node: %s\n", token.Node, token.Central, word, key.Public(), rules, start)
+	start = "start the node: " + start
+	if runs(ctx, cfg) {
+		start = "a node runs here, and goes on with what it had: start it again"
+	}
+	_, err = fmt.Fprintf(c.out, "enrolled as %s at %s; %s: %s\n%s%s\n", token.Node, token.Central, word, key.Public(), rules, start)
 	return err
+}
+
+// runs reports whether a node of that configuration runs.
+func runs(ctx context.Context, cfg *config.Config) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	local := client.New(cfg.SocketFolder)
+	defer local.Close()
+	_, err := local.Node(ctx)
+	return err == nil
 }
 
 // trouble remembers why there is no answer.

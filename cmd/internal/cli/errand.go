@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"steward/client"
@@ -31,6 +32,8 @@ type errands struct {
 type errand struct {
 	client.Sent
 	status client.Status
+	within time.Duration // in which it is to begin, and then to end; 0: as the node says
+	wrote  atomic.Bool   // something came of it, so it has begun: nothing else says so before the end
 }
 
 // nodesOf reads nodes as they are given on a command line.
@@ -66,7 +69,7 @@ func (c *call) ask(ctx context.Context, m client.Message) (*errands, error) {
 	}
 	e := &errands{local: local, replies: replies, byID: map[message.ID]*errand{}}
 	for _, sent := range replies.Sent() {
-		x := &errand{Sent: sent}
+		x := &errand{Sent: sent, within: m.TTL}
 		e.all, e.byID[sent.ID] = append(e.all, x), x
 	}
 	return e, nil
@@ -84,6 +87,7 @@ func (e *errands) wait(ctx context.Context, output func(x *errand, piece []byte)
 		case part.End != nil:
 			x.status = *part.End
 		case part.Away == nil:
+			x.wrote.Store(true)
 			if err := output(x, part.Output); err != nil {
 				return err
 			}
@@ -129,12 +133,19 @@ func (c *call) tellAway(command string, x *errand, a *client.Away, then string) 
 		fmt.Fprintf(c.err, "steward: %s: %s: there is no link to the broker; %s\n", command, x.Node, then)
 		return
 	}
-	last := cmp.Or(ofKey(a.Key), ", and never said hello here")
-	if a.Hello != nil {
-		last = fmt.Sprintf(", and was heard of last %s ago%s", span(time.Since(*a.Hello)), ofKey(a.Key))
+	if a.Denied {
+		fmt.Fprintf(c.err, "steward: %s: %s; %s\nhint: %s\n", command, a.Reason, then, hintReach)
+		return
+	}
+	last := cmp.Or(ofKey(a.Key), ", and was not heard of since this node started")
+	if a.Heard != nil {
+		last = fmt.Sprintf(", and was heard of last %s ago%s", span(time.Since(*a.Heard)), ofKey(a.Key))
 	}
 	fmt.Fprintf(c.err, "steward: %s: %s does not answer%s; %s: %s\n", command, x.Node, last, then, a.Reason)
 }
+
+// hintReach is for a broker that does not let a node send.
+const hintReach = "by default nodes may send to central only, and no commands: embeddedBrokerReach on central, or the permissions at another broker, say who may send what"
 
 // ofKey says which keys of a node are why it does not answer, if they are.
 func ofKey(k client.Key) string {
@@ -194,11 +205,18 @@ func (x *errand) failedAt(st *client.Status, undelivered string) (why string, co
 	case l.State == message.StateExpired && l.Delivered != nil:
 		return fmt.Sprintf("delivered, but its turn did not come in time: message %s is not run any more", x.ID), exitNoAnswer
 	case l.State == message.StateExpired:
-		return fmt.Sprintf("not delivered in time: message %s %s", x.ID, undelivered), exitNoAnswer
+		_, why, known := strings.Cut(l.Text, "its ttl: ")
+		if known {
+			why = ": " + why
+		}
+		return fmt.Sprintf("not delivered in time: message %s %s%s", x.ID, undelivered, why), exitNoAnswer
 	case st.Ended:
 		return howEnded(st)
+	case l.State != message.StateAccepted && x.wrote.Load():
+		return fmt.Sprintf("it runs, but did not end in %v: message %s is cut off %[1]v after it began, and what else it writes lands in %[3]s", x.within, x.ID, x.File), exitTimeout
 	case l.State != message.StateAccepted:
-		return fmt.Sprintf("delivered, but no answer in time: message %s goes on there, and its reply lands in %s%s", x.ID, x.File, because(l)), exitTimeout
+		return fmt.Sprintf("delivered, but it did not get its turn, or did not end, in %v: if it has not begun by then message %s is not run, else it is cut off %[1]v after it began, and what it writes lands in %[3]s; steward status %[2]s says which%[4]s",
+			x.within, x.ID, x.File, because(l)), exitTimeout
 	}
 	if d := st.Delivery; d != nil && !d.Linked {
 		why = ": there is no link to the broker"

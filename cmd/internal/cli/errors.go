@@ -28,18 +28,20 @@ func errorsOperation() operation {
 		name: "errors", args: "[NODE]", most: 1, local: true, result: errorLine{}, lines: true, values: "nodes",
 		short: "what failed lately, here and on the nodes that tell this one",
 		about: `errors prints the last lines of the error log, of all nodes or of one: what failed there, and when. All
-nodes send their errors to central, so that is where to look. The files are read without asking the node, which need
+nodes send their errors to central, so that is where to look. What a command wrote on stderr that ended well is there
+too, and shown with -stderr only. The files are read without asking the node, which need
 not run.`,
 		example: "steward errors\nsteward errors -f ship1",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			follow := flags.Bool("f", false, "go on with what is written, until Ctrl-C")
 			n := flags.Int("n", 20, "the last `N` lines; 0: all, or none with -f")
-			return func(ctx context.Context, c *call) error { return errorLog(ctx, c, *n, *follow) }
+			stderr := flags.Bool("stderr", false, "also what commands wrote on stderr that ended well")
+			return func(ctx context.Context, c *call) error { return errorLog(ctx, c, *n, *follow, *stderr) }
 		},
 	}
 }
 
-func errorLog(ctx context.Context, c *call, n int, follow bool) error {
+func errorLog(ctx context.Context, c *call, n int, follow, stderr bool) error {
 	if n < 0 {
 		return usageError{errors.New("-n is negative")}
 	}
@@ -55,7 +57,7 @@ func errorLog(ctx context.Context, c *call, n int, follow bool) error {
 		return err
 	}
 	defer local.Close()
-	log := methods.ErrorLog{Folder: cfg.SubscribersDataFolder, Log: newLogger(c.err, cfg)}
+	log := methods.ErrorLog{Folder: cfg.SubscribersDataFolder, Stderr: stderr, Log: newLogger(c.err, cfg)}
 	// A node that runs knows better than the settings, which may have changed.
 	self, central := cfg.NodeName, cfg.CentralNodeName
 	info, away := local.Node(ctx)

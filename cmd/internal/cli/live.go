@@ -95,7 +95,6 @@ type runLive struct {
 
 	state sync.Mutex // guards what follows
 	at    map[*errand]client.Status
-	wrote map[*errand]bool
 	away  map[*errand]client.Away
 }
 
@@ -105,7 +104,7 @@ func (c *call) runLive(ctx context.Context, e *errands, timeout time.Duration) *
 	if file == nil || c.json {
 		return nil
 	}
-	r := &runLive{live: live{file: file}, e: e, began: time.Now(), at: map[*errand]client.Status{}, wrote: map[*errand]bool{}, away: map[*errand]client.Away{}}
+	r := &runLive{live: live{file: file}, e: e, began: time.Now(), at: map[*errand]client.Status{}, away: map[*errand]client.Away{}}
 	if timeout > 0 {
 		r.drop = r.began.Add(timeout)
 	}
@@ -152,13 +151,6 @@ func (r *runLive) of(x *errand) client.Status {
 	r.state.Lock()
 	defer r.state.Unlock()
 	return r.at[x]
-}
-
-// noteOutput notes that a node has written something: it runs.
-func (r *runLive) noteOutput(x *errand) {
-	r.state.Lock()
-	defer r.state.Unlock()
-	r.wrote[x] = true
 }
 
 // noteAway notes when a node that is away was heard of last.
@@ -210,18 +202,20 @@ func (r *runLive) stands(x *errand, st *client.Status, now time.Time) string {
 		return "is handed in"
 	case st.Ended:
 		return endedText(x, st)
-	case l.State != message.StateAccepted && r.wrote[x]:
+	case l.State != message.StateAccepted && x.wrote.Load():
 		return "runs, " + sinceDelivered(st, now)
 	case l.State != message.StateAccepted:
 		return "has it, " + sinceDelivered(st, now) + "; it runs, or waits for its turn"
 	case st.Delivery != nil && !st.Delivery.Linked:
 		return "waits, " + since + "; there is no link to the broker" + r.next(st, now)
+	case st.Delivery != nil && st.Delivery.Denied:
+		return "waits, " + since + ": " + st.Delivery.Reason + r.next(st, now)
 	case st.Delivery != nil && (st.Delivery.Attempts > 0 || st.Delivery.Reason != ""):
 		text := "away"
-		if a, ok := r.away[x]; ok && a.Hello != nil {
-			text += ", last heard of " + wholeSpan(now.Sub(*a.Hello)) + " ago" + ofKey(a.Key)
+		if a, ok := r.away[x]; ok && a.Heard != nil {
+			text += ", last heard of " + wholeSpan(now.Sub(*a.Heard)) + " ago" + ofKey(a.Key)
 		} else if ok {
-			text += cmp.Or(ofKey(a.Key), ", never said hello here")
+			text += cmp.Or(ofKey(a.Key), ", not heard of since this node started")
 		}
 		return text + "; waits, " + since + r.next(st, now)
 	default:

@@ -95,7 +95,7 @@ func manPage() (string, error) {
 takes it, is run there once, and its reply is brought back.
 
 The commands are for operators, on the machine of a node, as its user. Flags have one dash or two, and stand before or behind the
-arguments. What was asked for goes to stdout, everything else to stderr.`)
+arguments. A TIME is 90s, 10m or 1h; a number alone is seconds. What was asked for goes to stdout, everything else to stderr.`)
 	r.section("Commands")
 	for _, c := range commands() {
 		for i := range c.operations {

@@ -20,6 +20,7 @@ import (
 // are made from this.
 type operation struct {
 	name    string // with the name of its command before it: queue rm
+	also    string // another word for the last one of name, in few cases
 	args    string // as in the help: ID..., none when empty
 	short   string // what it does, in a few words
 	about   string // what it does, in full
@@ -50,6 +51,8 @@ type call struct {
 	streams
 	args []string
 	json bool
+	// before is how many of args stood before --; 0 without that.
+	before int
 
 	configFolder, socketFolder string
 }
@@ -71,12 +74,30 @@ func several(name, summary string, ops ...operation) command {
 			return ops[0].run(ctx, args, s)
 		}
 		for _, op := range ops {
-			if op.name == name+" "+args[0] {
+			if op.called(args[0]) {
 				return op.run(ctx, args[1:], s)
 			}
 		}
-		return usageError{hinted{fmt.Errorf("%s: %q is not one of its commands", name, args[0]), "steward " + name + " -h lists them"}}
+		names := make([]string, len(ops))
+		for i, op := range ops {
+			names[i] = strings.TrimPrefix(op.name, name+" ")
+		}
+		return usageError{hinted{fmt.Errorf("%s: %q is not one of its commands%s", name, args[0], nearest(args[0], names)), "steward " + name + " -h lists them"}}
 	}}
+}
+
+// called reports whether a word is the last one of its name.
+func (o *operation) called(word string) bool {
+	_, last, several := strings.Cut(o.name, " ")
+	return several && word == last || o.also != "" && word == o.also
+}
+
+// nearest asks whether a name was meant that is much like a word, if there is one.
+func nearest(word string, names []string) string {
+	if question := config.DidYouMean(word, names, ""); question != "" {
+		return "; " + question
+	}
+	return ""
 }
 
 func isHelp(arg string) bool {
@@ -160,6 +181,7 @@ func (c *call) parse(flags *flag.FlagSet, args []string, command bool) error {
 			return nil
 		}
 		if n := len(args) - len(rest); n > 0 && args[n-1] == "--" {
+			c.before = len(c.args)
 			c.args = append(c.args, rest...)
 			return nil
 		}
@@ -199,11 +221,16 @@ func (o *operation) help(w io.Writer) error {
 	for _, f := range shown {
 		width = max(width, len(f[0]))
 	}
+	times := false
 	for i, f := range shown {
 		if i == 0 {
 			b.WriteString("\n")
 		}
 		fmt.Fprintf(&b, "  %-*s  %s\n", width, f[0], f[1])
+		times = times || strings.HasSuffix(f[0], " TIME")
+	}
+	if times {
+		b.WriteString("\na TIME is 90s, 10m or 1h; a number alone is seconds\n")
 	}
 	fmt.Fprintf(&b, "\nexit codes: %s\n", o.exitCodes())
 	_, err := io.WriteString(w, b.String())
@@ -231,6 +258,9 @@ func unquoted(f *flag.Flag) string {
 func flagLines(flags *flag.FlagSet) (lines [][2]string) {
 	flags.VisitAll(func(f *flag.Flag) {
 		_, usage := flag.UnquoteUsage(f)
+		if none := f.DefValue == "" || f.DefValue == "0" || f.DefValue == "false"; !none && !strings.Contains(usage, "default "+f.DefValue) {
+			usage += " (default " + f.DefValue + ")"
+		}
 		lines = append(lines, [2]string{strings.TrimSpace("-" + f.Name + " " + unquoted(f)), usage})
 	})
 	return lines

@@ -25,7 +25,7 @@ takes a message there and back.`,
 		example: "steward ps\nsteward ps ship1",
 		exits:   "3 the node did not answer, 4 denied, 5 timed out",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
-			timeout := flags.Duration("timeout", 30*time.Second, "how long to wait for another node, as a `TIME` such as 10s")
+			timeout := duration(flags, "timeout", 30*time.Second, "how long to wait for another node, as a `TIME` such as 10s")
 			return func(ctx context.Context, c *call) error {
 				if len(c.args) == 1 {
 					return remotePs(ctx, c, *timeout)
@@ -66,6 +66,7 @@ func remotePs(ctx context.Context, c *call, timeout time.Duration) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.drop(ctx)) }()
+	c.tellStrangers("ps", c.acquaintance(ctx, e.local), []message.Node{e.all[0].Node}, true)
 	bounded, cancel := context.WithTimeout(ctx, inWhole(timeout))
 	defer cancel()
 	var text bytes.Buffer

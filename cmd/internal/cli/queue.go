@@ -24,10 +24,11 @@ func queueOperations() []operation {
 	const which = "\nAll of -to, -method and -older that are given have to fit."
 	return []operation{
 		{
-			name: "queue ls", local: true, result: queueShown{},
+			name: "queue ls", also: "list", local: true, result: queueShown{},
 			short: "what waits, by receiver and method, and what was given up or removed",
 			about: `queue ls shows what waits on this node, by receiver and method, what was given up, and what somebody has removed. TRIES got no ACK so far, of how
-many there are; - is for what somebody has taken off, of which that is not known. On a terminal, lines are cut off at its edge.` + which,
+many there are; - is for what somebody has taken off, of which that is not known. On a terminal, lines are cut off at its edge. queue list
+is the same.` + which,
 			example: "steward queue ls -to ship1",
 			define:  filtered(false, queueList),
 		},
@@ -39,10 +40,11 @@ many there are; - is for what somebody has taken off, of which that is not known
 			define:  filtered(true, queueShow),
 		},
 		{
-			name: "queue rm", args: "[ID...]", most: -1, local: true, result: client.Removed{}, lines: true,
+			name: "queue rm", also: "remove", args: "[ID...]", most: -1, local: true, result: client.Removed{}, lines: true,
 			short: "take messages off, or forget what was given up",
 			about: `queue rm takes messages off the queue. They end as removed, and are kept as that; with -given-up it is those that
-were given up that are forgotten, with -removed those that were removed. A message that was under way may arrive all the same.` + which,
+were given up that are forgotten, with -removed those that were removed. A message that was under way may arrive all the same. queue
+remove is the same.` + which,
 			example: "steward queue rm 06h0cc2c8w0000012d09p1y690\nsteward queue rm -to ship1 -older 24h\nsteward queue rm -given-up -removed -all",
 			define:  filtered(true, queueRemove),
 		},
@@ -64,7 +66,7 @@ func filtered(kept bool, do func(ctx context.Context, c *call, local *client.Cli
 		var f client.Filter
 		flags.StringVar((*string)(&f.To), "to", "", "those for this `NODE`")
 		flags.StringVar((*string)(&f.Method), "method", "", "those for this `METHOD`")
-		flags.DurationVar(&f.OlderThan, "older", 0, "those that were accepted longer than this `TIME` ago, such as 90s or 24h")
+		durationVar(flags, &f.OlderThan, "older", 0, "those that were accepted longer than this `TIME` ago, such as 90s or 24h")
 		if kept {
 			flags.BoolVar(&f.GivenUp, "given-up", false, "those that were given up, in place of those that wait")
 			flags.BoolVar(&f.Removed, "removed", false, "those that were removed, in place of those that wait")

@@ -36,15 +36,15 @@ func runOperation() operation {
 several, and then the beginning of what it wrote on stderr. The messages are kept until a node is there to take them, and run waits for
 as long as that takes, be it for ever: in a script say -timeout, or -detach. Ctrl-C
 leaves them so, and says how to take them back. On a terminal a line for each node says how it stands, and Ctrl-C
-asks whether to take back what was not delivered. Commands for one node run one after the other. The command is no line for a shell:
-sh -c 'LINE' is one.`,
-		example: "steward run ship1 -- df -h\nsteward run -timeout 1m ship1,ship2 -- systemctl restart ntp\nsteward run -stream -timeout 1h ship1 -- tail -f /var/log/syslog\nsteward run -detach ship1 -- apt-get -y upgrade",
+asks whether to take back what was not delivered. Commands for one node run one after the other, and each is ended after 10s (defaultMethodTimeout
+of the node that runs here) unless -timeout gives it longer. A command gets no standard input, and is no line for a shell: sh -c 'LINE' is one.`,
+		example: "steward run ship1 -- df -h\nsteward run -timeout 1m ship1,ship2 -- systemctl restart ntp\nsteward run -stream -timeout 1h ship1 -- tail -f /var/log/syslog\nsteward run -detach -timeout 1h ship1 -- apt-get -y upgrade",
 		exits:   "of one node that has run its command: the status of that, be it one of the following, too (what -json has as code tells them apart); else 1 some failed, 3 some did not get it in time, 4 denied, 5 timed out: it was cut off, or no answer came in time",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			var r runner
 			flags.BoolVar(&r.stream, "stream", false, "print what is written while the command runs, which then waits for no other one there")
 			flags.BoolVar(&r.detach, "detach", false, "print the ids of the messages and wait for nothing; what the commands write lands in files, which are kept for 30 days")
-			flags.DurationVar(&r.timeout, "timeout", 0, "`TIME` after which nobody waits, what was not delivered is not run, and the command is ended (default: wait for ever, and end the command when the node's defaultMethodTimeout says so)")
+			durationVar(flags, &r.timeout, "timeout", 0, "`TIME` after which nobody waits, what was not delivered is not run, and the command is ended (default: wait for ever, and end the command when defaultMethodTimeout of the node that runs here says so)")
 			return r.run
 		},
 	}
@@ -57,8 +57,10 @@ type runner struct {
 }
 
 func (r *runner) run(ctx context.Context, c *call) (err error) {
-	if r.timeout < 0 {
-		return usageError{errors.New("-timeout is negative")}
+	if c.before > 1 {
+		nodes, command := c.args[:c.before], c.args[1:c.before]
+		return usageError{hinted{fmt.Errorf("%q stands before --, where the nodes are; several nodes are one word: %s", command[0], strings.Join(nodes, ",")),
+			fmt.Sprintf("a command that has -- in it stands behind another one: steward run %s -- %s -- %s", nodes[0], strings.Join(command, " "), strings.Join(c.args[c.before:], " "))}}
 	}
 	m := client.Command{Nodes: nodesOf(c.args[0]), Args: c.args[1:], Stream: r.stream, Timeout: r.timeout}.Message()
 	e, err := c.ask(ctx, m)
@@ -66,8 +68,9 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.close()) }()
+	c.tellStrangers("run", c.acquaintance(ctx, e.local), m.To, !r.detach)
 	if r.detach {
-		return c.detached(e)
+		return c.detached(ctx, e, r.timeout)
 	}
 	bounded := ctx
 	if r.timeout > 0 {
@@ -99,10 +102,10 @@ func (r *runner) run(ctx context.Context, c *call) (err error) {
 		if lines != nil {
 			lines.rest()
 		}
-		c.left(e) // before the question, at which another Ctrl-C ends the program
 		if lines != nil {
 			c.takeBack(e)
 		}
+		c.left(e)
 		return ctx.Err()
 	case err != nil && !errors.Is(err, context.DeadlineExceeded):
 		return err
@@ -148,7 +151,7 @@ func (c *call) takeBack(e *errands) {
 }
 
 // detached says what was handed in.
-func (c *call) detached(e *errands) error {
+func (c *call) detached(ctx context.Context, e *errands, timeout time.Duration) error {
 	for _, x := range e.all {
 		if c.json {
 			if err := c.printJSON(ran{Node: x.Node, ID: x.ID, State: message.StateAccepted}); err != nil {
@@ -159,7 +162,14 @@ func (c *call) detached(e *errands) error {
 		fmt.Fprintf(c.out, "%s %s\n", x.ID, x.Node)
 	}
 	fmt.Fprintf(c.err, "steward status ID says where it is; what the commands write lands in %s\n", strings.Replace(e.all[0].File, string(e.all[0].Node), "NODE", 1))
-	return nil
+	if timeout > 0 || c.json {
+		return nil
+	}
+	info, err := e.local.Node(ctx)
+	if err == nil {
+		fmt.Fprintf(c.err, "hint: each may run for %v; -timeout gives more\n", time.Duration(info.MethodTimeout)*time.Second)
+	}
+	return err
 }
 
 // left says what becomes of messages that nobody waits for any more.
@@ -179,7 +189,7 @@ func (c *call) left(e *errands) {
 
 // outcome prints what is known of the ends, and is the error for those that were not good.
 func (c *call) outcome(e *errands, shown *outputs) error {
-	codes := map[int]bool{}
+	codes, hint := map[int]bool{}, ""
 	for _, x := range e.all {
 		l := x.status.Sent
 		why, code := x.failed(notRun)
@@ -197,6 +207,14 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 		if code == exitDone {
 			continue
 		}
+		if l.Code == message.CodeTimeout {
+			hint = "-timeout 10m gives it longer"
+			if x.within > 0 {
+				hint = "a longer -timeout gives it more"
+			}
+		} else if line := c.args[len(c.args)-1]; len(c.args) == 2 && strings.ContainsAny(line, " \t") && strings.HasSuffix(l.Text, " not found") {
+			hint = fmt.Sprintf("one word with blanks is no command: steward run %s -- sh -c '%s'", c.args[0], strings.ReplaceAll(line, "'", `'\''`))
+		}
 		command := code == exitFailed && l.Exit != 0 && len(e.all) == 1
 		if command {
 			code = l.Exit // what it says is said
@@ -205,7 +223,11 @@ func (c *call) outcome(e *errands, shown *outputs) error {
 		}
 		codes[code] = true
 	}
-	return exitOf(codes)
+	err := exitOf(codes)
+	if hint != "" && !c.json {
+		return hinted{err, hint}
+	}
+	return err
 }
 
 // outputs print what comes from several nodes, line by line, or of one as it is.
@@ -241,9 +263,6 @@ func (o *outputs) write(x *errand, piece []byte) error {
 	if o.c.json {
 		o.kept[x].Write(piece)
 		return nil
-	}
-	if o.live != nil {
-		o.live.noteOutput(x)
 	}
 	return o.lines[x].write(piece)
 }

@@ -42,7 +42,7 @@ log (<databaseFolder>/<node>.audit.log): their messages are sent again.`,
 		exits:   "1 not all were accepted; with -wait: 1 some failed, 3 some were not delivered, 4 denied, 5 timed out",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			wait := flags.Bool("wait", false, "wait until all have ended, and their replies are here, with a bar on a terminal; say of those that did not end well how they did")
-			timeout := flags.Duration("timeout", 0, "give up waiting after this `TIME`, such as 90s or 10m (default: never)")
+			timeout := duration(flags, "timeout", 0, "give up waiting after this `TIME`, such as 90s or 10m (default: never)")
 			return func(ctx context.Context, c *call) error { return send(ctx, c, *wait, *timeout) }
 		},
 	}
@@ -72,6 +72,10 @@ func send(ctx context.Context, c *call, wait bool, timeout time.Duration) error 
 			}
 		}
 		all = append(all, ids...)
+	}
+	if len(all) > 0 {
+		a := c.acquaintance(ctx, local)
+		c.tellStrangers("send", a, a.waitingFor(ctx, local, all), wait)
 	}
 	err = errors.Join(errs...)
 	if !wait || len(all) == 0 || ctx.Err() != nil {

@@ -25,7 +25,7 @@ that came to it. The first characters of an id are enough when no other one begi
 		exits:   "with -wait: 1 it failed, 3 it was not delivered, 4 denied, 5 timed out",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			wait := flags.Bool("wait", false, "wait until it has ended")
-			timeout := flags.Duration("timeout", 0, "give up waiting after this `TIME`, such as 90s or 10m (default: never)")
+			timeout := duration(flags, "timeout", 0, "give up waiting after this `TIME`, such as 90s or 10m (default: never)")
 			return func(ctx context.Context, c *call) error { return status(ctx, c, *wait, *timeout) }
 		},
 	}
@@ -56,7 +56,14 @@ func status(ctx context.Context, c *call, wait bool, timeout time.Duration) erro
 	if c.json {
 		err = c.printJSON(st)
 	} else {
-		err = printStatus(c, &st)
+		receiver := ""
+		if l := st.Sent; l != nil && l.State == message.StateAccepted {
+			receiver = c.acquaintance(ctx, local).missing(l.Peer)
+		}
+		err = printStatus(c, &st, receiver)
+	}
+	if l := st.Life(); l.Code == message.CodeTimeout && !c.json {
+		fmt.Fprintln(c.err, "hint: run -timeout, or methodTimeout in a message, gives it longer")
 	}
 	if err != nil || !wait {
 		return err
@@ -84,7 +91,8 @@ func howEnded(st *client.Status) (why string, code int) {
 	return why, exitFailed
 }
 
-func printStatus(c *call, st *client.Status) error {
+// printStatus prints what is known of a message, with what is to be said of its receiver.
+func printStatus(c *call, st *client.Status, receiver string) error {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	l := st.Life()
 	from, to := st.Node, l.Peer
@@ -96,6 +104,9 @@ func printStatus(c *call, st *client.Status) error {
 	fmt.Fprintf(w, "from\t%s\n", from)
 	fmt.Fprintf(w, "to\t%s\n", to)
 	fmt.Fprintf(w, "state\t%s\n", stateText(st, l))
+	if receiver != "" {
+		fmt.Fprintf(w, "node\t%s\n", receiver)
+	}
 	if st.Message != nil {
 		fmt.Fprintf(w, "text\t%s\n", st.Message)
 	}
@@ -203,7 +214,8 @@ func timeline(st *client.Status) []moment {
 		}
 		add(l.Delivered, "delivered to %s%s", l.Peer, attempts)
 		if st.Received == nil {
-			add(l.Started, "started on %s, by its clock", l.Peer)
+			began, but := turnOf(l)
+			add(l.Started, "%s on %s, by its clock%s", began, l.Peer, but)
 		}
 		switch {
 		case l.Ended == nil:
@@ -214,13 +226,22 @@ func timeline(st *client.Status) []moment {
 		}
 	}
 	if l := st.Received; l != nil {
-		add(l.Started, "started here%s", runText(l.Attempts))
+		began, but := turnOf(l)
+		add(l.Started, "%s here%s%s", began, runText(l.Attempts), but)
 		add(l.Ended, "ended here: %s%s", l.State, because(l))
 	}
 	if st.Sent != nil && st.Received != nil { // all of it by one clock
 		slices.SortStableFunc(all, func(a, b moment) int { return a.at.Compare(b.at) })
 	}
 	return all
+}
+
+// turnOf says what happened when the turn of a message came.
+func turnOf(l *client.Life) (began, but string) {
+	if l.Code == message.CodeExpired || l.Code == message.CodeDenied {
+		return "its turn came", "; not run"
+	}
+	return "started", ""
 }
 
 func runText(attempt int) string {

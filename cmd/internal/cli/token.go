@@ -44,7 +44,7 @@ note of it by itself.`
 				flags.StringVar(&f.node, "node", "", "`NAME` as which the other node is to be enrolled")
 				flags.StringVar(&f.address, "address", "", "where that node finds the broker, as `ADDRESS[,...]` (default: the embedded broker of this node, or its brokerAddress)")
 				flags.StringVar(&f.ca, "ca", "", "`FILE` with which the certificate of the broker is checked (default: the authority of this node, or rootCAPath)")
-				flags.DurationVar(&f.ttl, "ttl", time.Hour, "how long the token lasts, as a `TIME` such as 15m (default 1h, at most 720h)")
+				durationVar(flags, &f.ttl, "ttl", time.Hour, "how long the token lasts, as a `TIME` such as 15m (default 1h, at most 720h)")
 				return func(_ context.Context, c *call) error { return onCentral(c, f.make) }
 			},
 		},

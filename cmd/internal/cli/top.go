@@ -21,7 +21,7 @@ import (
 type topShown struct {
 	At        time.Time       `json:"at" doc:"when the node was asked"`
 	Node      client.NodeInfo `json:"node"`
-	Nodes     []topNode       `json:"nodes" doc:"itself, who said hello, and for whom something waits"`
+	Nodes     []topNode       `json:"nodes" doc:"itself, and those that it knows"`
 	Streams   []topStream     `json:"streams" doc:"what waits for one method of one node, or was delivered since the node was asked before"`
 	Runs      []client.Run    `json:"runs" doc:"the methods that run, the longest one first"`
 	Processes topProcesses    `json:"processes"`
@@ -32,6 +32,7 @@ type topShown struct {
 type topNode struct {
 	Node    message.Node `json:"node"`
 	Link    string       `json:"link,omitempty" doc:"up or down: that of the node that is asked to its broker; answers or silent: another one to which something was sent since top began, or in the minute before"`
+	Heard   *time.Time   `json:"heard,omitempty" doc:"when something of it came here last"`
 	Hello   *time.Time   `json:"hello,omitempty" doc:"when its last hello was sent"`
 	Version string       `json:"version,omitempty" doc:"which it said it has"`
 	Text    string       `json:"text,omitempty" doc:"what else it said"`
@@ -100,7 +101,7 @@ program that was built without the broker (make agent) has those two only.`,
 		example: "steward top\nsteward top -once\nsteward top -json -socketFolder /run/steward",
 		define: func(flags *flag.FlagSet) func(context.Context, *call) error {
 			once := flags.Bool("once", false, "print one picture as text")
-			interval := flags.Duration("interval", time.Second, "how often to look, as a `TIME` such as 500ms")
+			interval := duration(flags, "interval", time.Second, "how often to look, as a `TIME` such as 500ms")
 			return func(ctx context.Context, c *call) error { return top(ctx, c, *once, *interval) }
 		},
 	}
@@ -325,7 +326,7 @@ func (w *topWatch) nodes(ctx context.Context, s *topShown) error {
 		if err != nil {
 			return err
 		}
-		n := topNode{p.Node, w.link[p.Node], p.Hello, p.Version, p.Text, p.Waiting, p.Oldest}
+		n := topNode{p.Node, w.link[p.Node], p.Heard, p.Hello, p.Version, p.Text, p.Waiting, p.Oldest}
 		if p.Node == own.Node {
 			n.Link, n.Version = own.Link, own.Version
 			own = n

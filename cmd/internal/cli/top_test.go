@@ -18,7 +18,7 @@ func pictured() *topShown {
 	s := &topShown{At: now, Node: client.NodeInfo{Node: "central", Central: "central", Version: "v1.2.3", Linked: true},
 		Nodes: []topNode{{Node: "central", Link: linkUp, Version: "v1.2.3"}}}
 	for i := range 40 {
-		s.Nodes = append(s.Nodes, topNode{Node: message.Node(fmt.Sprintf("ship%d", i)), Link: linkAnswers, Hello: ago(time.Minute), Version: "v1.2.3", Text: "from the harbour"})
+		s.Nodes = append(s.Nodes, topNode{Node: message.Node(fmt.Sprintf("ship%d", i)), Link: linkAnswers, Heard: ago(time.Minute), Version: "v1.2.3", Text: "from the harbour"})
 	}
 	s.Streams = []topStream{
 		{To: "ship1", Method: "REQPing", MessagesPerSecond: 12.5, BytesPerSecond: 1300},

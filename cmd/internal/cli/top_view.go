@@ -353,22 +353,22 @@ func (v *topView) tables(s *topShown) []topTable {
 }
 
 func nodesTable(s *topShown) topTable {
-	t := topTable{name: "NODES", none: "none", columns: []topColumn{{head: "NODE"}, {head: "LINK"}, {head: "LAST HELLO", right: true}, {head: "WAITING", right: true},
+	t := topTable{name: "NODES", none: "none", columns: []topColumn{{head: "NODE"}, {head: "LINK"}, {head: "HEARD", right: true}, {head: "WAITING", right: true},
 		{head: "OLDEST", right: true}, {head: "VERSION"}, {head: "TEXT"}}}
 	for i, n := range s.Nodes {
-		hello := "never"
-		if n.Hello != nil {
-			hello = wholeSpan(s.At.Sub(*n.Hello)) + " ago"
+		heard := "never"
+		if n.Heard != nil {
+			heard = wholeSpan(s.At.Sub(*n.Heard)) + " ago"
 		}
-		if i == 0 && n.Hello == nil {
-			hello = "-"
+		if i == 0 && n.Heard == nil {
+			heard = "-"
 		}
 		link := map[string]style{linkUp: good, linkAnswers: good, linkDown: bad, linkSilent: bad}[n.Link]
 		name := plain
 		if i == 0 {
 			name = bold
 		}
-		t.row(piece{string(n.Node), name}, piece{n.Link, link}, piece{hello, plain}, piece{fmt.Sprint(n.Waiting), plain}, age(s.At, n.Oldest),
+		t.row(piece{string(n.Node), name}, piece{n.Link, link}, piece{heard, plain}, piece{fmt.Sprint(n.Waiting), plain}, age(s.At, n.Oldest),
 			piece{n.Version, dim}, piece{n.Text, dim})
 	}
 	return t

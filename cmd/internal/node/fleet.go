@@ -217,7 +217,7 @@ func (f *fleetKeeper) answer(ctx context.Context, d process.Delivery) {
 	}
 	if err != nil {
 		f.refuse(fmt.Errorf("%s, with the token %s and the key %s: %w", r.Node, token, key, err))
-		a = enroll.Answer{Refused: err.Error()}
+		a = enroll.Answer{Refused: err.Error(), Revoked: errors.Is(err, errRevoked)}
 	} else {
 		if f.n.users != nil {
 			f.n.users.follow()
@@ -285,6 +285,8 @@ func (f *fleetKeeper) enrol(token security.PublicKey, r enroll.Request, key secu
 	return f.n.tokens().Through(token, key)
 }
 
+var errRevoked = errors.New("the key was revoked, and the node needs a new one")
+
 // fits says whether a key may become one of a node: it is neither revoked nor that of another node.
 func (f *fleetKeeper) fits(n message.Node, key security.PublicKey) error {
 	if f.n.key != nil && key == f.n.key.Public() {
@@ -304,7 +306,7 @@ func (f *fleetKeeper) fits(n message.Node, key security.PublicKey) error {
 		return err
 	}
 	if slices.ContainsFunc(revoked, func(t security.Trusted) bool { return t.Key == key }) {
-		return errors.New("the key was revoked; move the file of the key away on that node, for a new one")
+		return errRevoked
 	}
 	return nil
 }

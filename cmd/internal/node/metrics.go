@@ -31,7 +31,7 @@ func newMetrics(n *Node) *metrics {
 		[]string{"node", "version"})
 	info.WithLabelValues(string(n.self), n.opts.Version).Set(1)
 	steps := newStepMetrics(n.opts.Registry.Names())
-	n.progress.Observer = steps
+	n.observer.steps = steps
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), info,
 		steps, stateMetrics{n}, n.commits,

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -127,56 +126,20 @@ func newCommitMetrics() prometheus.Histogram {
 		Buckets: []float64{.001, .003, .01, .03, .1, .3, 1, 3, 10}})
 }
 
-const (
-	// mostHellos bounds the nodes of whom the last contact is kept: names come from outside.
-	mostHellos = 10_000
-	// forgetHello is how long a node that has gone stays among them.
-	forgetHello = 7 * 24 * time.Hour
-)
-
-// helloMetrics knows which nodes said hello since the start, and when last.
-type helloMetrics struct {
-	mu    sync.Mutex
-	nodes map[message.Node]time.Time // guarded by mu
-}
+// helloMetrics are the nodes that said hello.
+type helloMetrics struct{ contacts }
 
 var (
 	helloNodes = prometheus.NewDesc("steward_hello_nodes", "Nodes that said hello, since the start of this node and within the last seven days.", nil, nil)
 	helloLast  = prometheus.NewDesc("steward_hello_last_contact_timestamp_seconds", "When a node said hello last.", []string{"from_node"}, nil)
 )
 
-func (h *helloMetrics) seen(n message.Node, at time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.nodes == nil {
-		h.nodes = map[message.Node]time.Time{}
-	}
-	if _, known := h.nodes[n]; !known && len(h.nodes) >= mostHellos {
-		h.forget(at)
-		if len(h.nodes) >= mostHellos {
-			return // those that are known are not pushed out by new names
-		}
-	}
-	h.nodes[n] = at
-}
-
-// forget is called with mu held.
-func (h *helloMetrics) forget(now time.Time) {
-	for n, at := range h.nodes {
-		if now.Sub(at) > forgetHello {
-			delete(h.nodes, n)
-		}
-	}
-}
-
 func (h *helloMetrics) Describe(ch chan<- *prometheus.Desc) { ch <- helloNodes; ch <- helloLast }
 
 func (h *helloMetrics) Collect(ch chan<- prometheus.Metric) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.forget(time.Now())
-	ch <- prometheus.MustNewConstMetric(helloNodes, prometheus.GaugeValue, float64(len(h.nodes)))
-	for n, at := range h.nodes {
+	nodes := h.all()
+	ch <- prometheus.MustNewConstMetric(helloNodes, prometheus.GaugeValue, float64(len(nodes)))
+	for n, at := range nodes {
 		ch <- prometheus.MustNewConstMetric(helloLast, prometheus.GaugeValue, float64(at.UnixMilli())/1000, string(n))
 	}
 }

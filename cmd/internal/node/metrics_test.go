@@ -204,14 +204,14 @@ func TestStepsCostNoMemory(t *testing.T) {
 func TestSeriesAreBounded(t *testing.T) {
 	s := newStepMetrics([]message.Method{"REQHello"})
 	now := time.Now()
-	for i := range mostHellos + 100 {
+	for i := range mostContacts + 100 {
 		s.Observe(process.Step{What: process.StepReceived, Method: message.Method(fmt.Sprint("REQ", i))})
 		s.hello.seen(message.Node(fmt.Sprint("node", i)), now)
 	}
-	if n := len(s.hello.nodes); n != mostHellos {
+	if n := len(s.hello.nodes); n != mostContacts {
 		t.Errorf("%d nodes that said hello", n)
 	}
-	s.hello.seen("later", now.Add(forgetHello+time.Hour))
+	s.hello.seen("later", now.Add(forgetContact+time.Hour))
 	if n := len(s.hello.nodes); n != 1 {
 		t.Errorf("%d nodes that said hello are left after long", n)
 	}

@@ -84,6 +84,7 @@ type Node struct {
 	// key and fleetKeys are nil as long as there are no signatures.
 	key       *security.Key
 	fleetKeys *security.FleetFile
+	link      *natstransport.Transport
 	guard     *nameguard.Transport
 	transport process.Transport
 	kernel    *errorkernel.Kernel
@@ -91,6 +92,7 @@ type Node struct {
 	teller    *errorkernel.Teller
 	router    *process.Router
 	progress  process.Progress
+	observer  observer // of progress
 	// errorsSent counts error messages that were put on the way to central.
 	errorsSent atomic.Int64
 	root       *process.Supervisor
@@ -116,6 +118,7 @@ func New(opts Options) (_ *Node, err error) {
 		return nil, errors.New("new node: an option is missing")
 	}
 	n := &Node{opts: opts, cfg: opts.Config, self: opts.Config.NodeName, start: rand.Text()}
+	n.observer.self, n.progress.Observer = n.self, &n.observer
 	n.log = opts.Log.With(logattr.Node(n.self))
 	n.live.Store(n.cfg)
 	defer func() {
@@ -245,6 +248,7 @@ func (n *Node) openTransport() error {
 	if err != nil {
 		return err
 	}
+	n.link = link
 	n.onClose("link to the broker", func() error { return closeBounded(link) })
 	host, err := os.Hostname()
 	if err != nil {
@@ -388,6 +392,14 @@ func (n *Node) Ready() <-chan struct{} { return n.root.Ready() }
 // Link reports whether there is a link to the broker on which the name is this node's own,
 // and a channel that is closed when that changes.
 func (n *Node) Link() (up bool, changed <-chan struct{}) { return n.transport.State() }
+
+// LinkTrouble says why there is no link, as far as that is known, and what to do about it; nil when there is one.
+func (n *Node) LinkTrouble() error {
+	if n.guard.Conflict() {
+		return errors.New("another node has its name")
+	}
+	return n.link.Trouble()
+}
 
 // Watch returns the steps of a message, or of all when id is zero.
 func (n *Node) Watch(id message.ID) (steps <-chan process.Step, stop func()) {

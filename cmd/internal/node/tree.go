@@ -37,6 +37,7 @@ func (n *Node) openTree() error {
 	if err != nil {
 		return err
 	}
+	n.link.OnDenied(n.router.Denied)
 	subscribers, err := n.subscribers(codec, lanes)
 	if err != nil {
 		return err

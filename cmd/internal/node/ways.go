@@ -45,7 +45,7 @@ func (n *Node) control() (*process.Supervisor, error) {
 	service, err := checked(func() (process.Service, error) {
 		return control.NewServer(control.Options{
 			Path: filepath.Join(n.cfg.SocketFolder, client.ControlSocket), Access: n.door,
-			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos, Errors: n.errors, Keys: n.keysOfNodes,
+			Info: n.info, Store: n.store, Queue: n.router, Progress: &n.progress, Tree: n.Tree, Hellos: n.hellos, Heard: n.observer.heard.all, Errors: n.errors, Keys: n.keysOfNodes,
 			Log: n.log.With(logattr.Process("control")),
 		})
 	})
@@ -57,7 +57,8 @@ func (n *Node) control() (*process.Supervisor, error) {
 
 func (n *Node) info() client.NodeInfo {
 	linked, _ := n.Link()
-	return client.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked, DataFolder: n.files.Name()}
+	return client.NodeInfo{Node: n.self, Central: n.cfg.CentralNodeName, Version: n.opts.Version, Linked: linked,
+		Signatures: n.cfg.Signatures, MethodTimeout: int(n.live.Load().DefaultMethodTimeout / time.Second), DataFolder: n.files.Name()}
 }
 
 // keysOfNodes says of which other nodes keys are known here, or tokens, and what of them.
@@ -70,9 +71,10 @@ func (n *Node) keysOfNodes() (map[message.Node]client.Key, error) {
 	if err != nil {
 		return nil, err
 	}
+	var byFleet []security.Trusted
 	if n.fleetKeys != nil {
 		if fleet := n.fleetKeys.Now(); fleet != nil {
-			revoked, trusted = append(revoked, fleet.Revoked...), append(trusted, fleet.Trusted...)
+			byFleet, trusted = fleet.Revoked, append(trusted, fleet.Trusted...)
 		}
 	}
 	tokens, err := n.tokens().List()
@@ -82,6 +84,18 @@ func (n *Node) keysOfNodes() (map[message.Node]client.Key, error) {
 	all, gone := map[message.Node]client.Key{}, map[security.PublicKey]bool{}
 	for _, t := range revoked {
 		all[t.Node], gone[t.Key] = client.KeyRevoked, true
+	}
+	known := map[message.Node]bool{}
+	for _, t := range trusted {
+		known[t.Node] = true
+	}
+	for _, t := range byFleet {
+		gone[t.Key] = true
+		// Of a node with no key here that counts or did, nobody has said that it has no other one: central tells of those
+		// that are trusted only where nodes talk to each other.
+		if known[t.Node] {
+			all[t.Node] = client.KeyRevoked
+		}
 	}
 	for _, t := range tokens {
 		if t.Used == nil && time.Now().Before(t.Expires) {

@@ -1,6 +1,7 @@
 package natstransport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,9 +31,11 @@ type faults struct {
 	log      *slog.Logger
 	reporter errorkernel.Reporter
 	advisor  advisor
+	denied   atomic.Pointer[func(subject string) bool] // see Transport.OnDenied
 
 	mu   sync.Mutex         // guards the fields below
 	seen map[[2]string]bool // server and reason of failures since there was a link
+	last error              // why there is none; nil when there is one, or when that is not known
 	done map[string]bool    // what advisor.without says and was said
 }
 
@@ -39,6 +43,7 @@ type faults struct {
 func (f *faults) attempt(server string, err error) {
 	key := [2]string{server, reason(err)}
 	f.mu.Lock()
+	f.last = f.trouble(server, err)
 	known := f.seen[key] || len(f.seen) >= maxSeen
 	if f.seen == nil {
 		f.seen = make(map[[2]string]bool)
@@ -60,17 +65,26 @@ func (f *faults) attempt(server string, err error) {
 func (f *faults) up(server string) {
 	f.mu.Lock()
 	clear(f.seen)
+	f.last = nil
 	f.mu.Unlock()
 	f.advisor.served.Store(true)
 	f.log.Info("connected to the broker", "server", server)
 }
 
 func (f *faults) lost(server string, err error) {
+	f.mu.Lock()
+	f.last = f.trouble(server, cmp.Or(err, io.EOF))
+	f.mu.Unlock()
 	if err == nil || outOfReach(err) {
 		f.log.Warn("connection to the broker lost", "server", server, "err", err)
 		return
 	}
 	f.report("", fmt.Errorf("connection to broker %s: %w%s", server, err, f.advisor.advice(err)))
+}
+
+// trouble is why server is not used, in words that are the same at each attempt.
+func (f *faults) trouble(server string, err error) error {
+	return fmt.Errorf("%s: %s%s", server, reason(err), f.advisor.advice(err))
 }
 
 // outOfReach says that err is what a link that comes and goes looks like, and no refusal.
@@ -135,7 +149,7 @@ func (f *linkFaults) dropped(subject string) {
 // notAllowed tells of a subject that is not in the permissions of this node. What can be done
 // without is no failure, and said once, however often the link comes and goes.
 func (f *faults) notAllowed(subject string, err error) {
-	about := f.advisor.without(subject, strings.Contains(strings.ToLower(err.Error()), "for subscription"))
+	about := f.advisor.without(subject, forSubscription(err))
 	if about == "" {
 		f.report(subject, fmt.Errorf("%w; add it to the permissions of this node at the broker, as steward broker-config prints them", err))
 		return
@@ -154,6 +168,11 @@ func (f *faults) notAllowed(subject string, err error) {
 	}
 }
 
+// forSubscription says that what a broker says about permissions is not about publishing.
+func forSubscription(err error) bool {
+	return strings.Contains(strings.ToLower(err.Error()), "for subscription")
+}
+
 // quoted finds the subject in what a broker says about permissions.
 var quoted = regexp.MustCompile(`"([^"]*)"`)
 
@@ -165,14 +184,17 @@ func (f *linkFaults) async(sub *nats.Subscription, err error) {
 	case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, nats.ErrMaxSubscriptionsExceeded),
 		errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
 		errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrAuthorization):
-		if f.reported[err.Error()] || len(f.reported) >= maxSeen {
-			return
-		}
-		f.reported[err.Error()] = true
 		subject := ""
 		if m := quoted.FindStringSubmatch(err.Error()); m != nil {
 			subject = m[1]
 		}
+		if told := f.denied.Load(); told != nil && errors.Is(err, nats.ErrPermissionViolation) && !forSubscription(err) && (*told)(subject) {
+			return
+		}
+		if f.reported[err.Error()] || len(f.reported) >= maxSeen {
+			return
+		}
+		f.reported[err.Error()] = true
 		if errors.Is(err, nats.ErrPermissionViolation) {
 			f.notAllowed(subject, err)
 			return

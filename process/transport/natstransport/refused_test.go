@@ -155,10 +155,16 @@ func TestRefusalSaysWhatToDoAndIsTriedAgain(t *testing.T) {
 				if !strings.Contains(ev.Err.Error(), want) {
 					t.Errorf("%q is not in: %v", want, ev.Err)
 				}
+				if why := tr.Trouble(); why == nil || !strings.Contains(why.Error(), want) {
+					t.Errorf("%q is not in the trouble: %v", want, why)
+				}
 			}
 			log.wait(t, "DEBUG", "still no connection", 2)
 			c.mend(b)
 			waitState(t, tr, true)
+			if why := tr.Trouble(); why != nil {
+				t.Errorf("with a link: %v", why)
+			}
 		})
 	}
 }

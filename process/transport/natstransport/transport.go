@@ -213,6 +213,10 @@ func (t *Transport) Publish(subject, reply string, data []byte) error {
 	return fmt.Errorf("publish %s: %w", subject, err)
 }
 
+// OnDenied has f told of each frame that the broker does not let this node publish, by the subject; f reports
+// whether it makes that known itself, and must not block. Without it, it is reported as what else a broker refuses.
+func (t *Transport) OnDenied(f func(subject string) (known bool)) { t.faults.denied.Store(&f) }
+
 // Flush is a round trip to the broker.
 func (t *Transport) Flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
@@ -236,6 +240,14 @@ func (t *Transport) Flush(ctx context.Context) error {
 
 // State reports whether there is a link.
 func (t *Transport) State() (up bool, changed <-chan struct{}) { return t.state.Get() }
+
+// Trouble says why there is no link, with what to do about it, as the last attempt or the end of the last link has
+// shown. It is nil when there is one, and before the first attempt has failed.
+func (t *Transport) Trouble() error {
+	t.faults.mu.Lock()
+	defer t.faults.mu.Unlock()
+	return t.faults.last
+}
 
 // Opened reports whether there is a link on which the broker was told of all subscriptions, and
 // does not wait for its word that it has taken note, as State does: a round trip earlier. A
