@@ -7,8 +7,9 @@ build:
 
 # The binary without the embedded broker, for small machines, in bin/. Only the packages on a message's way have
 # inlined code.
-INLINED = steward/... go.etcd.io/... github.com/fxamacker/... github.com/klauspost/... \
-	runtime/... internal/... reflect sync/... bytes slices time unicode/... encoding/...
+INLINED = steward/message/... steward/kvstore steward/process/... steward/methods steward/security/... \
+	steward/cmd/internal/audit go.etcd.io/... github.com/fxamacker/... github.com/klauspost/... \
+	runtime/... internal/... reflect sync/... bytes time unicode/... encoding/...
 agent:
 	CGO_ENABLED=0 go build -tags nobroker,nethttpomithttp2 -gcflags=all=-l $(INLINED:%=-gcflags=%=) -trimpath -ldflags="-s -w" -o bin/steward-agent ./cmd/steward
 
