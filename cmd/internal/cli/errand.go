@@ -205,7 +205,7 @@ func (x *errand) failedAt(st *client.Status, undelivered string) (why string, co
 	case l.State == message.StateExpired && l.Delivered != nil:
 		return fmt.Sprintf("delivered, but its turn did not come in time: message %s is not run any more", x.ID), exitNoAnswer
 	case l.State == message.StateExpired:
-		_, why, known := strings.Cut(l.Text, "its ttl: ")
+		_, why, known := strings.Cut(l.Text, "; last: ")
 		if known {
 			why = ": " + why
 		}
