@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -171,7 +172,7 @@ func Run(ctx context.Context, args, env []string, stdin io.Reader, stdout, stder
 }
 
 // sameSignal is how long another signal belongs to the first one: timeout(1) signals its child, and then the group of it.
-const sameSignal = 300 * time.Millisecond
+const sameSignal = time.Second
 
 // untilSignal returns a context that ends with the first interrupt. The second one ends the
 // program. stop is called once.
@@ -180,11 +181,13 @@ func untilSignal(parent context.Context) (_ context.Context, stop func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	over := make(chan struct{})
+	var interrupted atomic.Bool
 	go func() {
 		select {
 		case <-over:
 			return
 		case <-signals:
+			interrupted.Store(true)
 			cancel()
 		}
 		for began := time.Now(); ; {
@@ -202,7 +205,9 @@ func untilSignal(parent context.Context) (_ context.Context, stop func()) {
 		}
 	}()
 	return ctx, func() {
-		signal.Stop(signals)
+		if !interrupted.Load() { // else one that belongs to the first could still come, and end the program in place of its exit status
+			signal.Stop(signals)
+		}
 		close(over)
 		cancel()
 	}
