@@ -123,7 +123,7 @@ type catalog struct{ *methods.Registry }
 
 func (c catalog) Method(name message.Method) (wire.MethodInfo, bool) {
 	spec, ok := c.Lookup(name)
-	return wire.MethodInfo{Kind: spec.Kind, Reply: spec.Reply, MinArgs: spec.MinArgs}, ok
+	return wire.MethodInfo{Kind: spec.Kind, Reply: spec.Reply, Args: spec.Args, MinArgs: spec.MinArgs}, ok
 }
 
 func (c catalog) Methods() []message.Method { return c.Names() }

@@ -22,6 +22,7 @@ type Catalog interface {
 type MethodInfo struct {
 	Kind    message.Kind
 	Reply   message.Method // used when a message names no reply method
+	Args    string         // what data holds, such as "FILE" or "COMMAND [ARG ...]"
 	MinArgs int            // the fewest elements of data that make sense
 }
 
@@ -197,7 +198,7 @@ func (r *resolver) methods(d *Draft, m *message.Message) *RefusedError {
 		return refuse("", r.unknown(m.Method))
 	}
 	if len(m.Data) < info.MinArgs {
-		return refusef("data", "%s wants at least %d of them, found %d", m.Method, info.MinArgs, len(m.Data))
+		return refusef("data", "%s wants %s; found %d of at least %d elements", m.Method, info.Args, len(m.Data), info.MinArgs)
 	}
 	m.ReplyMethod = info.Reply
 	if d.ReplyMethod != nil {

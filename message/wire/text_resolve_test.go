@@ -31,7 +31,7 @@ func defaults() wire.Defaults {
 	return wire.Defaults{
 		Self: "central",
 		Catalog: catalog{
-			"REQCliCommand":   {Kind: message.CommandACK, Reply: "REQToFileAppend", MinArgs: 1},
+			"REQCliCommand":   {Kind: message.CommandACK, Reply: "REQToFileAppend", Args: "COMMAND [ARG ...]", MinArgs: 1},
 			"REQTailFile":     {Kind: message.EventACK, Reply: "REQToFileAppend", MinArgs: 1},
 			"REQPing":         {Kind: message.EventACK, Reply: "REQPong"},
 			"REQPong":         {Kind: message.EventACK, Reply: "REQNone"},
@@ -124,7 +124,7 @@ func TestResolveRefuses(t *testing.T) {
 		{`"toNodes":["a","b c"]`, `message 2: toNode: invalid node name "b c": blanks, control characters, "*", ">", "/" and "\" are not allowed`},
 		{`"toNodes":[]`, `message 2: no receiver: set "toNode" or "toNodes"`},
 		{`"toNode":""`, `message 2: toNode: invalid node name: it is empty`},
-		{`"method":"REQCliCommand"`, `message 2: data: REQCliCommand wants at least 1 of them, found 0`},
+		{`"method":"REQCliCommand"`, `message 2: data: REQCliCommand wants COMMAND [ARG ...]; found 0 of at least 1 elements`},
 		{`"fromNode":"central"`, `message 2: fromNode: filled in by the node, leave it out; only a message to the node itself can have another one`},
 		{`"schedule":[0,2]`, `message 2: schedule: found every 0, want seconds from 1 to 315360000 (ten years)`},
 		{`"schedule":[3,2]`, `message 2: schedule: found every 3, for 2; for is seconds in all, from every to 315360000 (ten years), or -1 for without end`},

@@ -162,7 +162,7 @@ type Catalog struct{ Registry *methods.Registry }
 // Method is part of wire.Catalog.
 func (c Catalog) Method(name message.Method) (wire.MethodInfo, bool) {
 	spec, ok := c.Registry.Lookup(name)
-	return wire.MethodInfo{Kind: spec.Kind, Reply: spec.Reply, MinArgs: spec.MinArgs}, ok
+	return wire.MethodInfo{Kind: spec.Kind, Reply: spec.Reply, Args: spec.Args, MinArgs: spec.MinArgs}, ok
 }
 
 // Methods is part of wire.Catalog.
